@@ -52,6 +52,11 @@ class Days:
         return f"{self.first} to {self.last}"
 
 
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """Tags that make one run of a range of partitions; both keys are included."""
+    return {RANGE_START: first, RANGE_END: last}
+
+
 def run_days(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, days: Days) -> str:
     """Run a job over a range of days in one run; return its run id.
 
@@ -86,7 +91,7 @@ def registered_coins(instance: dg.DagsterInstance) -> Sequence[str]:
 def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        tags={RANGE_START: first, RANGE_END: last},
+        tags=range_tags(first, last),
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from datetime import UTC, timedelta
 from typing import ParamSpec, TypeVar
 
 import dagster as dg
 
 from mts_dagster.errors import MtsError
+from mts_dagster.runs import Days
+from mts_dagster.settings import get_settings
 from mts_dagster.sources.errors import SourceError
 
 Parameters = ParamSpec("Parameters")
@@ -39,3 +42,9 @@ def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameter
             raise dg.Failure(description=str(error), allow_retries=passing) from error
 
     return wrapped
+
+
+def trailing_days(context: dg.ScheduleEvaluationContext, count: int) -> Days:
+    """The last ``count`` days up to the tick's own day (UTC), not before the first partition."""
+    today = context.scheduled_execution_time.astimezone(UTC).date()
+    return Days(max(today - timedelta(days=count - 1), get_settings().history_start), today)
