@@ -38,7 +38,9 @@ class Point(NamedTuple):
 class CoinGeckoData(Protocol):
     """The data behind CoinGecko."""
 
-    first_ms: int
+    @property
+    def first_ms(self) -> int:
+        """Time of the first point of any coin."""
 
     def coins(self, now_ms: int) -> list[JsonObject]:
         """Rows of ``/coins/markets``, the largest market cap first."""
@@ -78,7 +80,7 @@ class CoinGecko:
             "/coins/list": self._list,
             "/coins/markets": self._markets,
         }
-        self._coin_endpoints: dict[str, Callable[[Call, str], object]] = {
+        self._coin_endpoints: dict[str, Callable[[Call, JsonObject], object]] = {
             "": self._coin,
             "market_chart": self._market_chart,
             "market_chart/range": self._market_chart_range,

@@ -18,12 +18,15 @@ from aiohttp import web
 from mts_simulator.binance import Binance, SeededBinance
 from mts_simulator.bybit import Bybit, SeededBybit
 from mts_simulator.clock import Clock
-from mts_simulator.coingecko import CoinGecko
+from mts_simulator.coingecko import CoinGecko, CoinGeckoData
 from mts_simulator.errors import SimulatorError
 from mts_simulator.faults import FaultBook
 from mts_simulator.fred import Fred
-from mts_simulator.macro import SeededMacro
+from mts_simulator.macro import MacroData, SeededMacro
 from mts_simulator.market import Market
+from mts_simulator.perpetuals import BinanceData, BybitData
+from mts_simulator.recordings import Recordings
+from mts_simulator.replay import ReplayBinance, ReplayBybit, ReplayCoinGecko, ReplayMacro, default_now
 from mts_simulator.seeded_coingecko import SeededCoinGecko
 from mts_simulator.server import RequestLog, Shell
 from mts_simulator.wire import Service
@@ -158,14 +161,27 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
 
 def _assemble(config: SimulatorConfig) -> tuple[Clock, list[Service]]:
     """The clock and the services over seeded or recorded data."""
+    coins: CoinGeckoData
+    macro: MacroData
+    binance: BinanceData
+    bybit: BybitData
+    now = config.now
+    if config.replay is None:
+        market = Market(config.seed)
+        coins, macro = SeededCoinGecko(market, config.seed), SeededMacro(market.world)
+        binance = SeededBinance(market, "binance", config.seed, config.funding_every_s)
+        bybit = SeededBybit(market, "bybit", config.seed, config.funding_every_s)
+    else:
+        recordings = Recordings(config.replay)
+        coins, macro = ReplayCoinGecko(recordings), ReplayMacro(recordings)
+        binance, bybit = ReplayBinance(recordings), ReplayBybit(recordings)
+        now = now or default_now(recordings)
     limits = config.enforce_limits
-    market = Market(config.seed)
-    coins = SeededCoinGecko(market, config.seed)
     services: list[Service] = [
         CoinGecko(coins, enforce_limits=limits),
         CoinGecko(coins, pro=True, enforce_limits=limits),
-        Fred(SeededMacro(market.world), enforce_limits=limits),
-        Binance(SeededBinance(market, "binance", config.seed, config.funding_every_s), enforce_limits=limits),
-        Bybit(SeededBybit(market, "bybit", config.seed, config.funding_every_s), enforce_limits=limits),
+        Fred(macro, enforce_limits=limits),
+        Binance(binance, enforce_limits=limits),
+        Bybit(bybit, enforce_limits=limits),
     ]
-    return Clock(config.now), services
+    return Clock(now), services
