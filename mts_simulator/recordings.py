@@ -1,7 +1,7 @@
 """Recorded files: a folder in the layout of the shared recordings, read into plain values.
 
-What belongs here: finding files by name and parsing them, nothing about services. Every subfolder may be missing,
-and any symbols, intervals and dates may be there:
+What belongs here: finding files by name and parsing them, nothing about services. Every subfolder may be
+missing, and any symbols, intervals and dates may be there:
 
 - ``ohlcv/binance_{usdm|spot}_<SYMBOL>_<interval>_*.csv[.gz]``; the time column is ``timestamp`` (a date, or
   milliseconds) or ``date`` (ISO 8601). Files of unnamed venues are not served.
@@ -19,8 +19,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +27,12 @@ import pandas as pd
 from mts_simulator.clock import MINUTE_MS
 from mts_simulator.errors import SimulatorError
 from mts_simulator.intervals import INTERVALS, Interval
-from mts_simulator.noise import Ints
 from mts_simulator.perpetuals import Candle, Settlement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mts_simulator.noise import Ints
 
 _FOLDERS = ("ohlcv", "funding", "macro", "rest", "frames")
 _OHLCV_NAME = re.compile(r"binance_(usdm|spot)_(.+?)_(\d+[mhdwM])(?:_.*)?\.csv(?:\.gz)?")
@@ -194,13 +197,10 @@ def _ohlcv(file: OhlcvFile) -> list[Candle]:
     else:
         quote = [f"{float(price) * float(size):.8f}" for price, size in zip(c, volume, strict=True)]
     trades = table["trades"].astype(int).tolist() if "trades" in table else [0] * len(table)
-    rows = [
-        Candle(opened, *prices, volume=size, close_ms=file.interval.shift(opened, 1) - 1, quote_volume=turnover,
-               trades=count, taker_volume="0", taker_quote_volume="0")
-        for opened, prices, size, turnover, count
-        in zip(opens.tolist(), zip(o, h, low, c, strict=True), volume, quote, trades, strict=True)
-    ]  # fmt: skip
-    return sorted(rows)
+    closes = [file.interval.shift(opened, 1) - 1 for opened in opens.tolist()]
+    takers = ["0"] * len(table)
+    columns = (opens.tolist(), o, h, low, c, volume, closes, quote, trades, takers, takers)
+    return sorted(Candle(*row) for row in zip(*columns, strict=True))
 
 
 def _text(path: Path) -> str:

@@ -1,20 +1,20 @@
 """Recorded data as if the services still held it.
 
 What belongs here: the recorded implementations of the data protocols. What is not recorded is left out, never
-invented: Bybit has no candles, market caps are null, the volume of the past 24 hours is null until 24 hours are
-recorded, and a settlement, candle or price later than the simulated time is not served.
+invented: Bybit has no candles, market caps are null, the volume of the past 24 hours is null until 24 hours
+are recorded, and a settlement, candle or price later than the simulated time is not served.
 
-Where no futures candle is recorded for a symbol, interval and time, the spot candle fills in. A file's last row
-may have been open when it was recorded: it is served, as the open candle, only while the simulated time is inside
-it. A complete candle that contains the simulated time is shown as far as shorter recordings reach.
+Where no futures candle is recorded for a symbol, interval and time, the spot candle fills in. A file's last
+row may have been open when it was recorded: it is served, as the open candle, only while the simulated time
+is inside it. A complete candle that contains the simulated time is shown as far as shorter recordings
+reach.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
-from datetime import datetime
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,12 @@ from mts_simulator.intervals import INTERVALS, Interval
 from mts_simulator.macro import MISSING, Releases, Series
 from mts_simulator.perpetuals import Candle, Ladder, Mark, Settlement, Window
 from mts_simulator.recordings import MARKETS, RecordedCandles, Recordings
-from mts_simulator.wire import JsonObject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from mts_simulator.wire import JsonObject
 
 _QUOTES = ("USDT", "USDC", "BUSD", "USD")
 _LAST_POINT_MS = 2 * HOUR_MS
@@ -160,7 +165,7 @@ class ReplayBinance:
         return []
 
     def _so_far(self, symbol: str, whole: Candle, now_ms: int) -> Candle:
-        """``whole`` up to now, built of shorter recorded candles; without any, only its open price is known."""
+        """``whole`` up to now, from shorter recorded candles; without any, only its open is known."""
         parts: list[Candle] = []
         for market in MARKETS:
             for interval in self._recordings.intervals(symbol, market):
@@ -238,8 +243,9 @@ class ReplayBybit:
 class ReplayCoinGecko:
     """CoinGecko as recorded: the ranking of ``/coins/markets``, and prices from spot closes.
 
-    Points lie at the close of 5-minute candles and, where none are recorded, of hourly ones; daily candles are not
-    used. Coins of recorded symbols that the ranking does not name follow it under their symbol as id.
+    Points lie at the close of 5-minute candles and, where none are recorded, of hourly ones; daily candles
+    are not used. Coins of recorded symbols that the ranking does not name follow it under their symbol as
+    id.
     """
 
     def __init__(self, recordings: Recordings) -> None:
@@ -257,7 +263,7 @@ class ReplayCoinGecko:
         return self._coins
 
     def chart(self, coin_id: str, start_ms: int, end_ms: int, step_ms: int, now_ms: int) -> list[Point]:
-        """Points in ``[start_ms, end_ms]``, at multiples of ``step_ms`` or wider apart where less is recorded."""
+        """Points in ``[start_ms, end_ms]`` at multiples of ``step_ms``, or wider apart as recorded."""
         line = self._points(coin_id)
         times = [point.time_ms for point in line]
         end = min(end_ms, now_ms)
@@ -313,7 +319,8 @@ class ReplayCoinGecko:
 class ReplayMacro:
     """FRED as recorded: one vintage, the day after the last observation.
 
-    While the simulated time is before that day, the vintage is today and later observations are not there yet.
+    While the simulated time is before that day, the vintage is today and later observations are not there
+    yet.
     """
 
     def __init__(self, recordings: Recordings) -> None:

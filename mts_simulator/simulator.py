@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -24,12 +22,18 @@ from mts_simulator.faults import FaultBook
 from mts_simulator.fred import Fred
 from mts_simulator.macro import MacroData, SeededMacro
 from mts_simulator.market import Market
-from mts_simulator.perpetuals import BinanceData, BybitData
 from mts_simulator.recordings import Recordings
 from mts_simulator.replay import ReplayBinance, ReplayBybit, ReplayCoinGecko, ReplayMacro, default_now
 from mts_simulator.seeded_coingecko import SeededCoinGecko
 from mts_simulator.server import RequestLog, Shell
-from mts_simulator.wire import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from mts_simulator.perpetuals import BinanceData, BybitData
+    from mts_simulator.wire import Service
 
 DEFAULT_SEED = 7
 _HOST = "127.0.0.1"
@@ -47,8 +51,8 @@ class SimulatorConfig:
         port: TCP port on 127.0.0.1; 0 picks a free one.
         seed: The same seed shows the same market.
         replay: Folder of recordings to serve instead of seeded data.
-        now: What the simulated clock shows at the start (aware); real time, or in replay mode the newest still
-            open candle of the recordings, when absent.
+        now: What the simulated clock shows at the start (aware); real time, or in replay mode the newest
+            still open candle of the recordings, when absent.
         enforce_limits: Whether the services answer 429, 418 and 403 when their limits are exceeded.
         funding_every_s: Settle funding this often instead of every 8, 4 or 1 hours.
     """
@@ -106,7 +110,8 @@ class Simulator:
         except (OSError, OverflowError) as error:
             await self.stop()
             raise SimulatorError(
-                f"port {self._config.port} on {_HOST} cannot be used ({error}); choose another one, or 0 for any"
+                f"port {self._config.port} on {_HOST} cannot be used ({error}); "
+                "choose another one, or 0 for any"
             ) from None
         self.port = self._runner.addresses[0][1]
 
