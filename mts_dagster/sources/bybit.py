@@ -197,7 +197,7 @@ def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # 
     if reply.status == FORBIDDEN:
         return _forbidden(reply, now)
     code = document.get("retCode") if isinstance(document, dict) else None
-    if code in (None, OK):
+    if code is None or code == OK:
         return None
     if code == TOO_MANY:
         reset = reply.headers.get(RESET_HEADER, "")

@@ -6,7 +6,7 @@ decides what exists. Pure: the list comes from ``perpetuals()`` of a venue.
 
 Facts of the table: Render was renamed from RNDR in July 2024 (Bybit lists RENDERUSDT from 2024-07-26 on). AGIX
 and OCEAN were merged into FET on 2024-07-01, 1 AGIX = 0.433350 FET and 1 OCEAN = 0.433226 FET, and their
-perpetuals were settled in the week before; Ocean Protocol left the alliance in October 2025, so its peg ends there.
+perpetuals were settled in the week before; Ocean Protocol left the alliance in October 2025: its peg ends there.
 """
 
 from __future__ import annotations
