@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from mts_simulator.binance import Binance, SeededBinance
 from mts_simulator.bybit import Bybit, SeededBybit
 from mts_simulator.clock import Clock
-from mts_simulator.coingecko import CoinGecko
+from mts_simulator.coingecko import CoinGecko, CoinGeckoData
 from mts_simulator.errors import SimulatorError
 from mts_simulator.faults import FaultBook
 from mts_simulator.fred import Fred
-from mts_simulator.macro import SeededMacro
+from mts_simulator.macro import MacroData, SeededMacro
 from mts_simulator.market import Market
+from mts_simulator.recordings import Recordings
+from mts_simulator.replay import ReplayBinance, ReplayBybit, ReplayCoinGecko, ReplayMacro, default_now
 from mts_simulator.seeded_coingecko import SeededCoinGecko
 from mts_simulator.server import RequestLog, Shell
-from mts_simulator.wire import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from mts_simulator.perpetuals import BinanceData, BybitData
+    from mts_simulator.wire import Service
 
 DEFAULT_SEED = 7
 _HOST = "127.0.0.1"
@@ -44,8 +51,8 @@ class SimulatorConfig:
         port: TCP port on 127.0.0.1; 0 picks a free one.
         seed: The same seed shows the same market.
         replay: Folder of recordings to serve instead of seeded data.
-        now: What the simulated clock shows at the start (aware); real time, or in replay mode the newest still
-            open candle of the recordings, when absent.
+        now: What the simulated clock shows at the start (aware); real time, or in replay mode the newest
+            still open candle of the recordings, when absent.
         enforce_limits: Whether the services answer 429, 418 and 403 when their limits are exceeded.
         funding_every_s: Settle funding this often instead of every 8, 4 or 1 hours.
     """
@@ -103,7 +110,8 @@ class Simulator:
         except (OSError, OverflowError) as error:
             await self.stop()
             raise SimulatorError(
-                f"port {self._config.port} on {_HOST} cannot be used ({error}); choose another one, or 0 for any"
+                f"port {self._config.port} on {_HOST} cannot be used ({error}); "
+                "choose another one, or 0 for any"
             ) from None
         self.port = self._runner.addresses[0][1]
 
@@ -158,14 +166,27 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
 
 def _assemble(config: SimulatorConfig) -> tuple[Clock, list[Service]]:
     """The clock and the services over seeded or recorded data."""
+    coins: CoinGeckoData
+    macro: MacroData
+    binance: BinanceData
+    bybit: BybitData
+    now = config.now
+    if config.replay is None:
+        market = Market(config.seed)
+        coins, macro = SeededCoinGecko(market, config.seed), SeededMacro(market.world)
+        binance = SeededBinance(market, "binance", config.seed, config.funding_every_s)
+        bybit = SeededBybit(market, "bybit", config.seed, config.funding_every_s)
+    else:
+        recordings = Recordings(config.replay)
+        coins, macro = ReplayCoinGecko(recordings), ReplayMacro(recordings)
+        binance, bybit = ReplayBinance(recordings), ReplayBybit(recordings)
+        now = now or default_now(recordings)
     limits = config.enforce_limits
-    market = Market(config.seed)
-    coins = SeededCoinGecko(market, config.seed)
     services: list[Service] = [
         CoinGecko(coins, enforce_limits=limits),
         CoinGecko(coins, pro=True, enforce_limits=limits),
-        Fred(SeededMacro(market.world), enforce_limits=limits),
-        Binance(SeededBinance(market, "binance", config.seed, config.funding_every_s), enforce_limits=limits),
-        Bybit(SeededBybit(market, "bybit", config.seed, config.funding_every_s), enforce_limits=limits),
+        Fred(macro, enforce_limits=limits),
+        Binance(binance, enforce_limits=limits),
+        Bybit(bybit, enforce_limits=limits),
     ]
-    return Clock(config.now), services
+    return Clock(now), services

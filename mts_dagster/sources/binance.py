@@ -28,13 +28,23 @@ from mts_dagster.sources.frames import epoch_ms, from_epoch_ms
 from mts_dagster.sources.hosts import Cost, budget
 from mts_dagster.sources.http import Clock, HttpSession, Reply, Service, rate_limited, retry_after
 from mts_dagster.sources.instruments import Instrument
-from mts_dagster.sources.klines import REGULAR, Candle, ClockOffset, FundingRow, funding_frame, klines_frame, step_ms
+from mts_dagster.sources.klines import (
+    REGULAR,
+    Candle,
+    ClockOffset,
+    FundingRow,
+    funding_frame,
+    klines_frame,
+    measure_offset,
+    step_ms,
+)
 
 NAME = "binance"
 WEIGHT, FUNDING = "weight", "funding"
 PAGE = 1000
 USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 FULL_SHARE = 0.9
+BANNED, RATE_LIMITED, FORBIDDEN, UNAVAILABLE_HERE, SERVER_ERRORS = 418, 429, 403, 451, 500
 SHORTEST_BAN = timedelta(minutes=2)
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 UNKNOWN_SYMBOL, TOO_MANY = -1121, -1003
@@ -75,20 +85,17 @@ class Binance:
 
     def server_time(self) -> datetime:
         """The venue's clock."""
-        answer = self._http.get("/fapi/v1/time", expect=dict, costs=(Cost(WEIGHT),))
-        return from_epoch_ms(int(answer["serverTime"]))
+        return self._http.get(
+            "/fapi/v1/time", read=lambda answer: from_epoch_ms(int(answer["serverTime"])), costs=(Cost(WEIGHT),)
+        )
 
     def clock_offset(self) -> ClockOffset:
         """Compare the venue's clock with ours."""
-        before = self._clock.now()
-        server = self.server_time().timestamp()
-        after = self._clock.now()
-        return ClockOffset((server - (before + after) / 2) * 1000, (after - before) / 2 * 1000)
+        return measure_offset(self.server_time, self._clock)
 
     def perpetuals(self) -> list[Instrument]:
         """Perpetual futures on crypto coins (``TRADIFI_PERPETUAL`` and dated futures are left out)."""
-        answer = self._http.get("/fapi/v1/exchangeInfo", expect=dict, costs=(Cost(WEIGHT),))
-        return [parse_instrument(row) for row in answer["symbols"] if row["contractType"] == "PERPETUAL"]
+        return self._http.get("/fapi/v1/exchangeInfo", read=read_perpetuals, costs=(Cost(WEIGHT),))
 
     def klines(
         self, coin: str, symbol: str, interval: str, start: datetime, end: datetime, *, multiplier: float = 1.0
@@ -114,15 +121,21 @@ class Binance:
             limit = min(PAGE, -(-(end_ms - cursor) // step))
             page = self._http.get(
                 "/fapi/v1/klines",
-                {"symbol": symbol, "interval": interval, "startTime": cursor, "endTime": end_ms - 1, "limit": limit},
-                expect=list,
+                {
+                    "symbol": symbol,
+                    "interval": interval,
+                    "startTime": cursor,
+                    "endTime": end_ms - 1,
+                    "limit": limit,
+                },
+                read=read_candles,
                 costs=(Cost(WEIGHT, kline_weight(limit)),),
                 subject=subject,
             )
-            candles.extend(
-                (row[0], row[1], row[2], row[3], row[4], row[5], row[7], row[8]) for row in page if row[6] < server_ms
-            )
-            cursor = _next_cursor(cursor, page, limit, end_ms, step, subject)
+            candles.extend(candle for candle in page if candle[0] + step <= server_ms)
+            if len(page) < limit:
+                break
+            cursor = _forward(cursor, page[-1][0] + step, subject)
         return klines_frame(
             candles,
             coin=coin,
@@ -142,35 +155,47 @@ class Binance:
             page = self._http.get(
                 "/fapi/v1/fundingRate",
                 {"symbol": symbol, "startTime": cursor, "endTime": end_ms - 1, "limit": PAGE},
-                expect=list,
+                read=read_funding,
                 costs=(Cost(WEIGHT), Cost(FUNDING)),
                 subject=subject,
             )
-            rows.extend(
-                FundingRow(
-                    row["fundingTime"], row["fundingRate"], row.get("markPrice"), row.get("rateType") or REGULAR
-                )
-                for row in page
-            )
+            rows.extend(page)
             if len(page) < PAGE:
                 break
-            cursor = max(row["fundingTime"] for row in page) + 1
+            cursor = _forward(cursor, page[-1].settled_at_ms + 1, subject)
         return funding_frame(symbol, rows)
 
 
-def _next_cursor(cursor: int, page: list[Any], limit: int, end_ms: int, step: int, subject: Subject) -> int:
-    """Where the next page starts; ``end_ms`` when there is none."""
-    if len(page) < limit:
-        return end_ms
-    following: int = page[-1][0] + step
+def _forward(cursor: int, following: int, subject: Subject) -> int:
+    """The next page's start, which must lie after this one's."""
     if following <= cursor:
-        raise BadContentError(NAME, "a page of candles does not move forward", advice="ask again", subject=subject)
+        raise BadContentError(NAME, "a page does not move forward", advice="ask again", subject=subject)
     return following
 
 
 def kline_weight(limit: int) -> int:
     """Request weight of ``/fapi/v1/klines`` for a page size."""
     return next((weight for below, weight in ((100, 1), (500, 2), (1001, 5)) if limit < below), 10)
+
+
+def read_candles(rows: list[list[Any]]) -> list[Candle]:
+    """Rows of ``/fapi/v1/klines``; column 6, the close time, is open time plus step minus 1 ms."""
+    return [(int(row[0]), row[1], row[2], row[3], row[4], row[5], row[7], int(row[8])) for row in rows]
+
+
+def read_funding(rows: list[dict[str, Any]]) -> list[FundingRow]:
+    """Rows of ``/fapi/v1/fundingRate``."""
+    return [
+        FundingRow(
+            int(row["fundingTime"]), row["fundingRate"], row.get("markPrice"), row.get("rateType") or REGULAR
+        )
+        for row in rows
+    ]
+
+
+def read_perpetuals(answer: dict[str, Any]) -> list[Instrument]:
+    """Perpetuals of ``/fapi/v1/exchangeInfo``, chosen by their type and not by their name."""
+    return [parse_instrument(row) for row in answer["symbols"] if row["contractType"] == "PERPETUAL"]
 
 
 def parse_instrument(row: dict[str, Any]) -> Instrument:
@@ -205,27 +230,35 @@ def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # 
         return None
     body = document if isinstance(document, dict) else {}
     code, message = body.get("code"), str(body.get("msg", ""))
-    if reply.status in (418, 429) or code == TOO_MANY:
-        banned = BANNED_UNTIL.search(message)
-        until = from_epoch_ms(int(banned[1])) if banned else next_minute(now)
-        if reply.status != 418:  # noqa: PLR2004 - Binance's ban
-            return rate_limited(NAME, reply, now, otherwise=until)
-        return RateLimitedError(
-            NAME,
-            "this address is banned for asking too often",
-            advice="lower MTS_BINANCE_WEIGHT_PER_MINUTE, and look for other programs on this address",
-            retry_at=retry_after(reply, now) or (until if banned else now + SHORTEST_BAN),
-        )
-    if reply.status in (403, 451):
+    if reply.status in (BANNED, RATE_LIMITED) or code == TOO_MANY:
+        return _limit_error(reply, message, now)
+    if reply.status in (FORBIDDEN, UNAVAILABLE_HERE):
         return BlockedByLocationError(
             NAME,
             "refused for this network or country",
             advice="leave binance out of MTS_KLINE_VENUES, or set MTS_BINANCE_URL to a host you may use",
         )
-    if code == UNKNOWN_SYMBOL:
-        return UnknownSymbolError(NAME, "unknown symbol", advice="see Binance.perpetuals() for what exists")
+    return _code_error(code, message) if code is not None and reply.status < SERVER_ERRORS else None
+
+
+def _code_error(code: int, message: str) -> SourceError:
+    """An error that only the code in the body explains."""
     if code in OUTCOME_UNKNOWN:
         return SourceUnavailableError(NAME, f"error {code}: {message}", advice="repeat later")
-    if code is not None and reply.status < 500:  # noqa: PLR2004 - HTTP's server errors
-        return BadRequestError(NAME, f"error {code}: {message}", advice="check symbol, interval and window")
-    return None
+    if code == UNKNOWN_SYMBOL:
+        return UnknownSymbolError(NAME, "unknown symbol", advice="it is not in the list of the venue's perpetuals")
+    return BadRequestError(NAME, f"error {code}: {message}", advice="check symbol, interval and window")
+
+
+def _limit_error(reply: Reply, message: str, now: datetime) -> RateLimitedError:
+    """A limit (until the next minute) or a ban (minutes to days); the time may be in a header or in the text."""
+    named = BANNED_UNTIL.search(message)
+    until = from_epoch_ms(int(named[1])) if named else None
+    if reply.status != BANNED:
+        return rate_limited(NAME, reply, now, otherwise=until or next_minute(now))
+    return RateLimitedError(
+        NAME,
+        "this address is banned for asking too often",
+        advice="lower MTS_BINANCE_WEIGHT_PER_MINUTE, and look for other programs on this address",
+        retry_at=retry_after(reply, now) or until or now + SHORTEST_BAN,
+    )

@@ -6,6 +6,7 @@ errors: ``retCode`` decides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -24,17 +25,27 @@ from mts_dagster.sources.errors import (
 )
 from mts_dagster.sources.frames import epoch_ms, from_epoch_ms
 from mts_dagster.sources.hosts import Cost, budget
-from mts_dagster.sources.http import Clock, HttpSession, Reply, Service, Value, rate_limited
+from mts_dagster.sources.http import Answer, Clock, HttpSession, Reply, Service, Value, rate_limited
 from mts_dagster.sources.instruments import Instrument
-from mts_dagster.sources.klines import Candle, ClockOffset, FundingRow, funding_frame, klines_frame, step_ms
+from mts_dagster.sources.klines import (
+    Candle,
+    ClockOffset,
+    FundingRow,
+    funding_frame,
+    klines_frame,
+    measure_offset,
+    step_ms,
+)
 
 NAME = "bybit"
 REQUESTS = "requests"
 KLINE_PAGE, FUNDING_PAGE, INSTRUMENT_PAGE = 1000, 200, 1000
 INTERVALS = {"1m": "1", "5m": "5", "15m": "15", "30m": "30", "1h": "60", "4h": "240", "1d": "D"}
+FORBIDDEN = 403
 OVERRUN_BAN = timedelta(minutes=10)
 RESET_HEADER = "X-Bapi-Limit-Reset-Timestamp"
-OK = 0
+OK, TIMEOUT, BAD_PARAMETER, TOO_MANY = 0, 10000, 10001, 10006
+REGION, SERVER_ERROR, UNKNOWN_SYMBOL = 10009, 10016, 10029
 
 
 class Bybit:
@@ -69,32 +80,31 @@ class Bybit:
 
     def server_time(self) -> datetime:
         """The venue's clock."""
-        return from_epoch_ms(int(self._result("/v5/market/time", {}, Subject())["timeNano"]) // 1_000_000)
+        return self._get(
+            "/v5/market/time", {}, Subject(), lambda result: from_epoch_ms(int(result["timeNano"]) // 1_000_000)
+        )
 
     def clock_offset(self) -> ClockOffset:
         """Compare the venue's clock with ours."""
-        before = self._clock.now()
-        server = self.server_time().timestamp()
-        after = self._clock.now()
-        return ClockOffset((server - (before + after) / 2) * 1000, (after - before) / 2 * 1000)
+        return measure_offset(self.server_time, self._clock)
 
     def perpetuals(self) -> list[Instrument]:
         """Linear perpetuals that trade now."""
-        rows: list[dict[str, Any]] = []
+        instruments: list[Instrument] = []
         params: dict[str, Value] = {"category": "linear", "limit": INSTRUMENT_PAGE}
         while True:
-            result = self._result("/v5/market/instruments-info", params, Subject("instruments"))
-            rows.extend(result["list"])
-            cursor = result.get("nextPageCursor")
-            if not cursor or not result["list"]:
-                break
+            page, cursor = self._get(
+                "/v5/market/instruments-info", params, Subject("instruments"), read_perpetuals
+            )
+            instruments.extend(page)
+            if not cursor:
+                return instruments
             params["cursor"] = cursor
-        return [parse_instrument(row) for row in rows if row["contractType"] == "LinearPerpetual"]
 
     def klines(
         self, coin: str, symbol: str, interval: str, start: datetime, end: datetime, *, multiplier: float = 1.0
     ) -> pd.DataFrame:
-        """Closed candles that open in ``[start, end)``, as ``schemas.Klines``; see ``Binance.klines``.
+        """Closed candles that open in ``[start, end)``, as ``schemas.Klines``; arguments as ``Binance.klines``.
 
         Bybit answers newest first and does not mark the open candle: it is left out by the venue's clock.
         """
@@ -106,14 +116,11 @@ class Bybit:
         while cursor >= start_ms:
             params: dict[str, Value] = {"category": "linear", "symbol": symbol, "interval": INTERVALS[interval]}
             params |= {"start": start_ms, "end": cursor, "limit": KLINE_PAGE}
-            page = self._result("/v5/market/kline", params, subject)["list"]
-            opens = [int(row[0]) for row in page]
-            candles.extend(
-                (open_ms, row[1], row[2], row[3], row[4], row[5], row[6], None)
-                for open_ms, row in zip(opens, page, strict=True)
-                if open_ms + step <= server_ms
-            )
-            cursor = _next_cursor(cursor, opens, KLINE_PAGE, start_ms, subject)
+            page = self._get("/v5/market/kline", params, subject, read_candles)
+            candles.extend(candle for candle in page if candle[0] + step <= server_ms)
+            if len(page) < KLINE_PAGE:
+                break
+            cursor = _backward(cursor, page[-1][0] - 1, subject)
         return klines_frame(
             candles,
             coin=coin,
@@ -132,26 +139,43 @@ class Bybit:
         while cursor >= start_ms:
             params: dict[str, Value] = {"category": "linear", "symbol": symbol}
             params |= {"startTime": start_ms, "endTime": cursor, "limit": FUNDING_PAGE}
-            page = self._result("/v5/market/funding/history", params, subject)["list"]
-            rows.extend(FundingRow(int(row["fundingRateTimestamp"]), row["fundingRate"]) for row in page)
-            settled = [int(row["fundingRateTimestamp"]) for row in page]
-            cursor = _next_cursor(cursor, settled, FUNDING_PAGE, start_ms, subject)
+            page = self._get("/v5/market/funding/history", params, subject, read_funding)
+            rows.extend(page)
+            if len(page) < FUNDING_PAGE:
+                break
+            cursor = _backward(cursor, page[-1].settled_at_ms - 1, subject)
         return funding_frame(symbol, rows)
 
-    def _result(self, path: str, params: dict[str, Value], subject: Subject) -> dict[str, Any]:
-        answer = self._http.get(path, params, expect=dict, costs=(Cost(REQUESTS),), subject=subject)
-        result: dict[str, Any] = answer["result"]
-        return result
+    def _get(
+        self, path: str, params: dict[str, Value], subject: Subject, read: Callable[[dict[str, Any]], Answer]
+    ) -> Answer:
+        return self._http.get(
+            path, params, read=lambda answer: read(answer["result"]), costs=(Cost(REQUESTS),), subject=subject
+        )
 
 
-def _next_cursor(cursor: int, times_ms: list[int], limit: int, start_ms: int, subject: Subject) -> int:
-    """Last millisecond of the next, older page; before ``start_ms`` when there is none."""
-    if len(times_ms) < limit:
-        return start_ms - 1
-    following = min(times_ms) - 1
+def _backward(cursor: int, following: int, subject: Subject) -> int:
+    """Last millisecond of the next, older page, which must lie before this one's."""
     if following >= cursor:
         raise BadContentError(NAME, "a page does not move backwards", advice="ask again", subject=subject)
     return following
+
+
+def read_candles(result: dict[str, Any]) -> list[Candle]:
+    """Rows of ``/v5/market/kline``, newest first."""
+    return [(int(row[0]), row[1], row[2], row[3], row[4], row[5], row[6], None) for row in result["list"]]
+
+
+def read_funding(result: dict[str, Any]) -> list[FundingRow]:
+    """Rows of ``/v5/market/funding/history``, newest first."""
+    return [FundingRow(int(row["fundingRateTimestamp"]), row["fundingRate"]) for row in result["list"]]
+
+
+def read_perpetuals(result: dict[str, Any]) -> tuple[list[Instrument], str]:
+    """Perpetuals of ``/v5/market/instruments-info`` and the cursor of the next page, empty on the last."""
+    rows = result["list"]
+    perpetuals = [parse_instrument(row) for row in rows if row["contractType"] == "LinearPerpetual"]
+    return perpetuals, str(result.get("nextPageCursor") or "") if rows else ""
 
 
 def parse_instrument(row: dict[str, Any]) -> Instrument:
@@ -170,32 +194,38 @@ def parse_instrument(row: dict[str, Any]) -> Instrument:
 
 def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # noqa: ANN401 - JSON
     """Read Bybit's codes; ``retCode`` counts whatever the HTTP status says."""
-    if reply.status == 403:  # noqa: PLR2004 - Bybit's answer to overruns and to refused countries
-        if b"too frequent" in reply.body.lower():
-            return RateLimitedError(
-                NAME,
-                "this address asked too often",
-                advice="lower MTS_BYBIT_REQUESTS_PER_5S, and look for other programs on this address",
-                retry_at=now + OVERRUN_BAN,
-            )
-        return _refused()
+    if reply.status == FORBIDDEN:
+        return _forbidden(reply, now)
     code = document.get("retCode") if isinstance(document, dict) else None
-    if code in (None, OK):
+    if code is None or code == OK:
         return None
-    problem = f"error {code}: {document.get('retMsg', '')}"
-    match code:
-        case 10006:
-            reset = reply.headers.get(RESET_HEADER, "")
-            return rate_limited(NAME, reply, now, otherwise=from_epoch_ms(int(reset)) if reset.isdigit() else None)
-        case 10000 | 10016:
-            return SourceUnavailableError(NAME, problem, advice="repeat later")
-        case 10009:
-            return _refused()
-        case 10029:
-            return UnknownSymbolError(NAME, "unknown symbol", advice="see Bybit.perpetuals() for what exists")
-        case 10001 if "symbol" in problem.lower():
-            return UnknownSymbolError(NAME, problem, advice="see Bybit.perpetuals() for what exists")
+    if code == TOO_MANY:
+        reset = reply.headers.get(RESET_HEADER, "")
+        return rate_limited(NAME, reply, now, otherwise=from_epoch_ms(int(reset)) if reset.isdigit() else None)
+    return _code_error(code, f"error {code}: {document.get('retMsg', '')}")
+
+
+def _code_error(code: int, problem: str) -> SourceError:
+    """An error that the code alone explains."""
+    if code in (TIMEOUT, SERVER_ERROR):
+        return SourceUnavailableError(NAME, problem, advice="repeat later")
+    if code == REGION:
+        return _refused()
+    if code == UNKNOWN_SYMBOL or (code == BAD_PARAMETER and "symbol" in problem.lower()):
+        return UnknownSymbolError(NAME, problem, advice="it is not in the list of the venue's perpetuals")
     return BadRequestError(NAME, problem, advice="check symbol, interval and window")
+
+
+def _forbidden(reply: Reply, now: datetime) -> SourceError:
+    """HTTP 403 is either an overrun of the address's limit (ten minutes at least) or a refused country."""
+    if b"too frequent" not in reply.body.lower():
+        return _refused()
+    return RateLimitedError(
+        NAME,
+        "this address asked too often",
+        advice="lower MTS_BYBIT_REQUESTS_PER_5S, and look for other programs on this address",
+        retry_at=now + OVERRUN_BAN,
+    )
 
 
 def _refused() -> BlockedByLocationError:

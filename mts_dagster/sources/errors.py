@@ -119,7 +119,7 @@ class CircuitOpenError(SourceUnavailableError):
 
 
 class BadContentError(SourceError):
-    """An answer came, but it is not what was asked for: an HTML page, a torn body, rows that break the contract."""
+    """An answer came, but it is not what was asked for: an HTML page, a torn body, rows against the contract."""
 
     is_retryable = True
 

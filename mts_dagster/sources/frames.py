@@ -47,5 +47,6 @@ def conform(frame: pd.DataFrame, model: type[TableSchema], service: str, subject
         first = cases.iloc[0]
         same = cases[(cases["column"] == first["column"]) & (cases["check"] == first["check"])]
         shown = ", ".join(str(case) for case in same["failure_case"].head(SHOWN_ROWS))
-        problem = f"{len(same)} rows break the contract of {model.__name__}.{first['column']} ({first['check']}): {shown}"
+        column = f"{model.__name__}.{first['column']}"
+        problem = f"{len(same)} rows break the contract of {column} ({first['check']}): {shown}"
     raise BadContentError(service, problem, advice="nothing was stored; ask again later", subject=subject)

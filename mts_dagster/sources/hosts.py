@@ -5,9 +5,9 @@ Bybit hold for an IP address or a key, not for a process, and Dagster runs are m
 would be spent once by each of them, and a ban seen by one would be prolonged by the others.
 
 The policy of a budget is pyrate-limiter's GCRA (one number for each budget, exact waiting times), the circuit's is
-pybreaker's; only their storage is ours. Rollback journal on purpose, not WAL: the SQLite that comes with Python may
-be older than 3.51.3, which can corrupt a WAL with several writers. Without ``fsync``, because losing these rows in
-a power cut costs nothing; the death of a process is safe either way.
+pybreaker's; only their storage is ours. Rollback journal on purpose, not WAL: the SQLite that comes with Python
+may be older than 3.51.3, which can corrupt a WAL with several writers. Without ``fsync``, because losing these
+rows in a power cut costs nothing; the death of a process is safe either way.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Verdict:
 def budget(limit: int, interval_s: float) -> Rate:
     """Rate that spends at most ``limit`` in any interval: a fifth at once, the rest evenly.
 
-    A token bucket of size b refilled at r lets b + r through in one interval; the split keeps the sum at ``limit``.
+    A token bucket of size b refilled at r lets b + r through in one interval; the split keeps the sum at limit.
     """
     burst = max(1, int(limit * BURST_SHARE))
     return Rate(max(1, limit - burst), round(interval_s * 1000), burst=burst)

@@ -3,8 +3,8 @@
 What belongs here: everything about asking that is the same for every service. What a service's own codes mean is
 decided by its ``judge``; what its rows mean, by its client.
 
-One request goes through: admission (ban, circuit, pause, budget; shared by all processes, see ``hosts``) -> breaker
--> exchange -> parse -> judge. Only connection errors, timeouts, 5xx, 429 and bad content are repeated, with
+One request goes through: admission (ban, circuit, pause, budget; shared by all processes, see ``hosts``), breaker,
+exchange, parse, judge, read. Only connection errors, timeouts, 5xx, 429 and bad content are repeated, with
 exponential backoff and jitter or after the service's own ``Retry-After``. A wait longer than
 ``settings.http_max_wait_s`` is not waited: the error says until when.
 """
@@ -47,10 +47,11 @@ from mts_dagster.sources.redaction import NoKey, host_of, redact, redact_transpo
 
 logger = logging.getLogger(__name__)
 
-Document = TypeVar("Document")
+Answer = TypeVar("Answer")
 Value = str | int | float
 POOL_SIZE = 8
 STATE_FILE = "sources.sqlite"
+UNEXPECTED_SHAPE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 RATE_LIMIT_PAUSE_S = 30.0
 
 
@@ -86,7 +87,7 @@ class Reply:
         return f"{kind}, {len(self.body)} bytes"
 
 
-def parse_json(body: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything; ``expect`` narrows it
+def parse_json(body: bytes) -> Any:  # noqa: ANN401 - JSON may hold anything; ``read`` narrows it
     """Parse a JSON body.
 
     Raises:
@@ -135,7 +136,7 @@ class Service:
 class _Request:
     path: str
     params: Mapping[str, Value]
-    expect: type
+    read: Callable[[Any], Any]
     costs: tuple[Cost, ...]
     subject: Subject
 
@@ -184,23 +185,24 @@ class HttpSession:
         path: str,
         params: Mapping[str, Value] | None = None,
         *,
-        expect: type[Document],
+        read: Callable[[Any], Answer],
         costs: tuple[Cost, ...],
         subject: Subject | None = None,
-    ) -> Document:
-        """Ask, and return the parsed answer.
+    ) -> Answer:
+        """Ask, and return what ``read`` makes of the answer.
 
         Args:
             path: below the service's root.
             params: query without keys.
-            expect: type of the parsed document; another one is bad content.
+            read: takes what is needed out of the parsed document; a document of another shape, on which it fails
+                with a lookup, type or value error, is bad content.
             costs: what the request spends of the service's budgets.
             subject: what it is about, for messages.
 
         Raises:
             SourceError: one of its family; see ``mts_dagster.sources.errors``.
         """
-        request = _Request(path, params or {}, expect, costs, subject or Subject())
+        request = _Request(path, params or {}, read, costs, subject or Subject())
         retrying = tenacity.Retrying(
             sleep=self._clock.sleep,
             stop=tenacity.stop_after_attempt(1 + self._settings.http_retries),
@@ -209,10 +211,10 @@ class HttpSession:
             before_sleep=self._log_retry,
             reraise=True,
         )
-        document: Document = retrying(self._attempt, request)
-        return document
+        answer: Answer = retrying(self._attempt, request)
+        return answer
 
-    def _attempt(self, request: _Request) -> Any:  # noqa: ANN401 - narrowed by ``expect``
+    def _attempt(self, request: _Request) -> Any:  # noqa: ANN401 - narrowed by ``read``
         self._admit(request)
         breaker = (
             CircuitBreaker(  # a light object: the state is in the storage, and its lock would make threads queue
@@ -257,13 +259,13 @@ class HttpSession:
             retry_at=retry_at,
         )
 
-    def _exchange(self, request: _Request) -> Any:  # noqa: ANN401 - narrowed by ``expect``
-        """Send once; return the document or raise. Errors are raised outside of any ``except``: no inner text."""
+    def _exchange(self, request: _Request) -> Any:  # noqa: ANN401 - narrowed by ``read``
+        """Send once; return what was read or raise. Errors are raised outside of any ``except``: no inner text."""
         answer = self._send(request)
         if isinstance(answer, Reply):
-            document, error = self._understand(answer, request)
+            content, error = self._understand(answer, request)
             if error is None:
-                return document
+                return content
         else:
             error = answer
         error.subject = request.subject
@@ -287,29 +289,30 @@ class HttpSession:
         return Reply(redact(response.url), response.status_code, response.headers, response.content)
 
     def _understand(self, reply: Reply, request: _Request) -> tuple[Any, SourceError | None]:
-        """Parse and judge an answer."""
-        document: Any = None
-        problem = ""
-        try:
-            document = self.service.parse(reply.body)
-        except ValueError:
-            problem = f"the answer cannot be read ({reply.describe()})"
+        """Parse, judge and read an answer."""
         now = self._clock.utc()
         pause_until = self.service.pace(reply, now)
         if pause_until is not None:
             self._host.pause(pause_until.timestamp())
+        content: Any = None
+        problem = ""
+        try:
+            document = self.service.parse(reply.body)
+        except ValueError:
+            document, problem = None, f"the answer cannot be read ({reply.describe()})"
         error = self.service.judge(reply, document, now) or _status_error(self.service, reply, now)
-        if error is None and not problem and not isinstance(document, request.expect):
-            problem = f"expected a {request.expect.__name__}, got {type(document).__name__}"
+        if error is None and not problem:
+            try:
+                content = request.read(document)
+            except UNEXPECTED_SHAPE as failure:
+                problem = f"the answer has another shape than expected ({type(failure).__name__})"
         if error is None and problem:
             error = BadContentError(
-                self.service.name,
-                problem,
-                advice=f"repeat later; if it stays, check {self.service.url_setting} and proxies",
+                self.service.name, problem, advice=f"if it stays, check {self.service.url_setting} and proxies"
             )
         if error is not None:
             error.url, error.status = reply.url, reply.status
-        return document, error
+        return content, error
 
     def _remember(self, error: SourceError) -> None:
         """Tell all processes what the service asked of us."""

@@ -4,9 +4,9 @@ What belongs here: the dated alias table and the rules that turn a CoinGecko id 
 instrument list. A ticker is not unique and changes over time; the id is the key everywhere, and the venue's list
 decides what exists. Pure: the list comes from ``perpetuals()`` of a venue.
 
-Facts of the table: Render was renamed from RNDR in July 2024 (Bybit lists RENDERUSDT from 2024-07-26 on). AGIX and
-OCEAN were merged into FET on 2024-07-01, 1 AGIX = 0.433350 FET and 1 OCEAN = 0.433226 FET, and their perpetuals were
-settled in the week before; Ocean Protocol left the alliance in October 2025, so its FET peg ends there.
+Facts of the table: Render was renamed from RNDR in July 2024 (Bybit lists RENDERUSDT from 2024-07-26 on). AGIX
+and OCEAN were merged into FET on 2024-07-01, 1 AGIX = 0.433350 FET and 1 OCEAN = 0.433226 FET, and their
+perpetuals were settled in the week before; Ocean Protocol left the alliance in October 2025: its peg ends there.
 """
 
 from __future__ import annotations
@@ -141,7 +141,14 @@ class InstrumentList:
         Returns:
             None for a coin without a perpetual at that time.
         """
-        return next((entry for entry in self.listings(coin, ALWAYS, NEVER, ticker=ticker) if entry.start <= on < entry.end), None)
+        return next(
+            (
+                entry
+                for entry in self.listings(coin, ALWAYS, NEVER, ticker=ticker)
+                if entry.start <= on < entry.end
+            ),
+            None,
+        )
 
     def listings(self, coin: str, start: datetime, end: datetime, *, ticker: str = "") -> list[Listing]:
         """The instruments of a coin during ``[start, end)``, in order; several where it was renamed.

@@ -6,7 +6,7 @@ windows at once. A venue's paging, limits and error codes are in its own module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import pandas as pd
 from mts_dagster.schemas import Klines
 from mts_dagster.sources.errors import BadRequestError, Subject
 from mts_dagster.sources.frames import conform, utc_times
+from mts_dagster.sources.http import Clock
 from mts_dagster.sources.instruments import Instrument
 
 STEP_MS = {
@@ -53,8 +54,12 @@ class Venue(Protocol):
         """Settled funding in ``[start, end)``, see ``funding_frame``."""
         ...
 
-    def server_time(self) -> datetime:
-        """The venue's clock."""
+    def clock_offset(self) -> ClockOffset:
+        """How far the venue's clock is ahead of ours."""
+        ...
+
+    def close(self) -> None:
+        """Close the session."""
         ...
 
 
@@ -64,6 +69,14 @@ class ClockOffset:
 
     offset_ms: float
     uncertainty_ms: float
+
+
+def measure_offset(server_time: Callable[[], datetime], clock: Clock) -> ClockOffset:
+    """Compare a venue's clock with ours; the answer belongs to the middle of the round trip."""
+    before = clock.now()
+    server = server_time().timestamp()
+    after = clock.now()
+    return ClockOffset((server - (before + after) / 2) * 1000, (after - before) / 2 * 1000)
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,9 @@ def klines_frame(
         multiplier: coins in one unit of the instrument; prices are divided by it, base volume multiplied.
     """
     rows = sorted({candle[0]: candle for candle in candles}.values())
-    numbers: list[Any] = [pd.Series([row[at] for row in rows], dtype="object").astype("float64") for at in range(1, 7)]
+    numbers: list[Any] = [
+        pd.Series([row[at] for row in rows], dtype="object").astype("float64") for at in range(1, 7)
+    ]
     open_time = utc_times([row[0] for row in rows])
     close_time = open_time + timedelta(milliseconds=step_ms(interval, venue))
     frame = pd.DataFrame(

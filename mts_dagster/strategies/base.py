@@ -60,7 +60,7 @@ class Rule:
     """One row of a rule table: the first rule whose condition holds decides.
 
     Attributes:
-        when: a truth value for each row of the analysis.
+        when: a truth value for each row of the analysis; null counts as false.
         direction: what to hold if this rule decides.
         reason: why, as a format string over the analysis' columns and ``config``, e.g.
             ``"VIX {vix:.1f} above {config.vix_above:.1f}"``.
@@ -192,7 +192,7 @@ class Strategy(ABC, Generic[ConfigT]):
             *rules,
             Rule(pd.Series(data=True, index=analysis.index), "flat", otherwise),
         )
-        chosen = np.column_stack([rule.when.to_numpy(dtype=bool) for rule in table]).argmax(axis=1)
+        chosen = np.column_stack([rule.when.to_numpy(dtype=bool, na_value=False) for rule in table]).argmax(axis=1)
         direction = np.array([rule.direction for rule in table], dtype=object)[chosen]
         held = direction != "flat"
         reason = np.empty(len(analysis), dtype=object)

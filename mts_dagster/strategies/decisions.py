@@ -55,7 +55,7 @@ def decide(
         StrategyError: an input is missing, the strategy failed, or its signals break their contract.
         LookAheadError: a decision rests on rows that were not known at its time.
     """
-    market = market.prepared(strategy.inputs, strategy.config.assets).before(end)
+    market = market.prepared(strategy.inputs, strategy.config.assets).between(date.min, end)
     decisions = _run(strategy, market)
     late = _incomplete_at(market, decisions["timestamp"])
     _audit(strategy, market, decisions[~late], audit_cuts)

@@ -67,13 +67,13 @@ class Market:
         wanted = tuple(coins)
         return Market({name: _ordered(name, self.table(name), wanted) for name in inputs})
 
-    def before(self, end: date) -> Market:
-        """Rows of periods that begin before ``end`` (UTC midnight)."""
+    def between(self, start: date, end: date) -> Market:
+        """Rows of periods that begin on the days ``[start, end)``, UTC."""
         cut: dict[str, pd.DataFrame] = {}
         for name, frame in self.frames.items():
             times = frame[time_column(name, frame)]
-            bound = pd.Timestamp(end, tz="UTC") if times.dt.tz is not None else pd.Timestamp(end)
-            cut[name] = frame[times < bound]
+            first, beyond = (pd.Timestamp(day, tz=times.dt.tz) for day in (start, end))
+            cut[name] = frame[(times >= first) & (times < beyond)]
         return Market(cut)
 
     def known_at(self, moment: pd.Timestamp) -> Market:

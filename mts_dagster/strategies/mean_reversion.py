@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import StrategyConfig, Tunable
 from mts_dagster.strategies.market import Market
-from mts_dagster.strategies.sizing import risk_level
 
 
 class MeanReversionConfig(StrategyConfig):
@@ -74,8 +73,8 @@ class MeanReversion(Strategy[MeanReversionConfig]):
         return self.first_match(
             analysis,
             [
-                Rule(vix.isna(), "flat", "no VIX value is known"),
-                Rule(drawdown.isna(), "flat", "drawdown is unknown"),
+                Rule(vix.isna(), "flat", "no fresh VIX value is known"),
+                Rule(drawdown.isna(), "flat", "drawdown from the 90-day high is unknown"),
                 Rule(vix <= config.vix_above, "flat", "VIX {vix:.2f} is not above {config.vix_above:.2f}"),
                 Rule(
                     drawdown > config.drawdown_above_pct,
@@ -87,5 +86,5 @@ class MeanReversion(Strategy[MeanReversionConfig]):
             otherwise="drawdown {drawdown_90d_pct:.1f} % is not above {config.drawdown_above_pct:.1f} %",
             confidence=(analysis["fear"] + analysis["fall"]) / 2,
             position_size=config.max_position_size * (1 - analysis["fear"] * (1 - config.smallest_scale)),
-            risk_level=risk_level(vix, medium=0, high=config.high_risk_vix),
+            risk_level=vix.ge(config.high_risk_vix).map({True: "high", False: "medium"}),
         )

@@ -15,13 +15,9 @@ from mts_dagster.strategies.base import Rule
 from mts_dagster.strategies.config import StrategyConfig, Tunable
 
 
-class VolatilitySizing(StrategyConfig):
-    """Config of strategies that reduce the position as volatility grows."""
+class RiskLevels(StrategyConfig):
+    """Config of strategies whose risk level follows the asset's volatility."""
 
-    max_position_size: float = Field(0.10, gt=0, le=1, description="Largest position, fraction of equity.")
-    target_volatility_pct: Annotated[float, Tunable(20.0, 100.0, 10.0)] = Field(
-        50.0, gt=0, description="Annual volatility up to which the largest position is held, percent."
-    )
     medium_risk_volatility_pct: float = Field(
         50.0, gt=0, description="Annual volatility from which on risk is medium, percent."
     )
@@ -39,6 +35,15 @@ class VolatilitySizing(StrategyConfig):
         return self
 
 
+class VolatilitySizing(RiskLevels):
+    """Config of strategies that reduce the position as volatility grows."""
+
+    max_position_size: float = Field(0.10, gt=0, le=1, description="Largest position, fraction of equity.")
+    target_volatility_pct: Annotated[float, Tunable(20.0, 100.0, 10.0)] = Field(
+        50.0, gt=0, description="Annual volatility up to which the largest position is held, percent."
+    )
+
+
 def position_size(config: VolatilitySizing, volatility_pct: pd.Series[float]) -> pd.Series[float]:
     """Fraction of equity: the largest position times ``target / volatility``, never more than the largest.
 
@@ -51,8 +56,9 @@ def position_size(config: VolatilitySizing, volatility_pct: pd.Series[float]) ->
     return config.max_position_size * scale
 
 
-def risk_level(volatility_pct: pd.Series[float], *, medium: float, high: float) -> pd.Series[str]:
-    """``low`` below ``medium``, ``high`` from ``high`` on, in the unit of the series; an unknown value is high."""
+def risk_level(config: RiskLevels, volatility_pct: pd.Series[float]) -> pd.Series[str]:
+    """Low, medium or high by the config's two thresholds; an unknown volatility is high risk."""
+    medium, high = config.medium_risk_volatility_pct, config.high_risk_volatility_pct
     levels = np.select([volatility_pct < medium, volatility_pct < high], ["low", "medium"], default="high")
     return pd.Series(levels, index=volatility_pct.index, dtype="str")
 

@@ -15,6 +15,9 @@ from mts_dagster.strategies.config import Tunable
 from mts_dagster.strategies.market import Market
 from mts_dagster.strategies.sizing import VolatilitySizing, position_size, risk_level, volatility_unknown
 
+OBSERVATIONS = 30
+"""Pairs that the correlation in ``features_daily`` is computed over; it is null with fewer."""
+
 
 class VixCorrelationConfig(VolatilitySizing):
     """Config of ``vix_correlation``."""
@@ -24,9 +27,6 @@ class VixCorrelationConfig(VolatilitySizing):
     )
     short_above: Annotated[float, Tunable(0.3, 0.9, 0.05)] = Field(
         0.6, gt=0, lt=1, description="Short while the correlation with VIX is above this."
-    )
-    min_observations: Annotated[int, Tunable(15, 30, 5)] = Field(
-        30, ge=3, le=30, description="Pairs of returns that the 30-observation correlation needs to count."
     )
 
 
@@ -45,6 +45,7 @@ class VixCorrelation(Strategy[VixCorrelationConfig]):
                 "available_at",
                 "close_usd",
                 "volatility_30d_ann_pct",
+                "vix",
                 "vix_correlation",
                 "vix_correlation_pairs",
             ),
@@ -57,19 +58,20 @@ class VixCorrelation(Strategy[VixCorrelationConfig]):
         1 at -1 or +1. Size is the largest position, reduced as volatility exceeds its target.
         """
         config, correlation = self.config, analysis["vix_correlation"]
-        pairs, volatility = analysis["vix_correlation_pairs"].fillna(0), analysis["volatility_30d_ann_pct"]
+        volatility = analysis["volatility_30d_ann_pct"]
         beyond_low = (config.long_below - correlation) / (1 + config.long_below)
         beyond_high = (correlation - config.short_above) / (1 - config.short_above)
         seen = "correlation with VIX {vix_correlation:+.3f} over {vix_correlation_pairs:.0f} observations is "
         return self.first_match(
-            analysis.assign(vix_correlation_pairs=pairs),
+            analysis,
             [
                 Rule(
-                    pairs < config.min_observations,
+                    analysis["vix_correlation_pairs"] < OBSERVATIONS,
                     "flat",
-                    "only {vix_correlation_pairs:.0f} of {config.min_observations} observations",
+                    f"only {{vix_correlation_pairs:.0f}} of {OBSERVATIONS} observations",
                 ),
-                Rule(correlation.isna(), "flat", "correlation with VIX is undefined, one of the two did not move"),
+                Rule(analysis["vix"].isna(), "flat", "no fresh VIX value is known"),
+                Rule(correlation.isna(), "flat", "correlation with VIX is undefined: one of the two did not move"),
                 volatility_unknown(analysis),
                 Rule(correlation < config.long_below, "long", seen + "below {config.long_below:+.2f}"),
                 Rule(correlation > config.short_above, "short", seen + "above {config.short_above:+.2f}"),
@@ -77,7 +79,5 @@ class VixCorrelation(Strategy[VixCorrelationConfig]):
             otherwise=seen + "within {config.long_below:+.2f} and {config.short_above:+.2f}",
             confidence=beyond_low.where(correlation < 0, beyond_high).clip(0, 1),
             position_size=position_size(config, volatility),
-            risk_level=risk_level(
-                volatility, medium=config.medium_risk_volatility_pct, high=config.high_risk_volatility_pct
-            ),
+            risk_level=risk_level(config, volatility),
         )
