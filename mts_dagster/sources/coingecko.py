@@ -63,6 +63,15 @@ OHLC_SPAN = {
     365: timedelta(days=4),
 }
 
+CODES: dict[int, tuple[type[SourceError], str, str]] = {
+    10002: (UnauthorisedError, "a key is needed", "set MTS_COINGECKO_API_KEY and MTS_COINGECKO_PLAN"),
+    10005: (PlanLimitError, "the plan does not include this", "use a larger plan"),
+    10010: (UnauthorisedError, "the key belongs to a Pro plan", "set MTS_COINGECKO_PLAN=pro"),
+    10011: (UnauthorisedError, "the key belongs to the Demo plan", "set MTS_COINGECKO_PLAN=demo"),
+    10012: (PlanLimitError, "the plan does not go back that far", "ask for less history, or use a larger plan"),
+    1020: (BlockedByLocationError, "refused by its network's firewall", "use another network"),
+}
+
 Sample = tuple[int, float, float | None, float | None]
 """Time ms, price, market cap, trailing 24 h volume."""
 
@@ -400,49 +409,29 @@ def _number(value: Any) -> float | None:  # noqa: ANN401 - JSON
     return None if value is None else float(value)
 
 
-def vendor_error(document: Any) -> tuple[int | None, str]:  # noqa: ANN401 - JSON
-    """Code and text of an error body: at the top, under ``status``, or under ``error`` and its ``status``."""
+def vendor_code(document: Any) -> int | None:  # noqa: ANN401 - JSON
+    """Code of an error body: at the top, under ``status``, or under ``error`` or its ``status``."""
     if not isinstance(document, dict):
-        return None, ""
+        return None
     error = document.get("error")
     nested = error.get("status") if isinstance(error, dict) else None
-    places = [place for place in (document, document.get("status"), error, nested) if isinstance(place, dict)]
-    code = next((place["error_code"] for place in places if isinstance(place.get("error_code"), int)), None)
-    texts = [place.get("error_message") for place in places] + [error]
-    return code, next((text for text in texts if isinstance(text, str)), "")
+    places = (document, document.get("status"), error, nested)
+    codes = (place.get("error_code") for place in places if isinstance(place, dict))
+    return next((int(code) for code in codes if str(code).isdigit()), None)
 
 
 def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # noqa: ANN401 - JSON
     """Read CoinGecko's codes, wherever the body has put them."""
-    code, text = vendor_error(document)
+    code = vendor_code(document)
     if TOO_MANY in (reply.status, code):
         limited = rate_limited(NAME, reply, now, otherwise=now + PAUSE_AFTER_LIMIT)
         limited.advice = (
             "lower MTS_COINGECKO_REQUESTS_PER_MINUTE, or use a Demo key (free) with MTS_COINGECKO_PLAN"
         )
         return limited
-    match code:
-        case 10002:
-            return UnauthorisedError(
-                NAME, "a key is needed", advice="set MTS_COINGECKO_API_KEY and MTS_COINGECKO_PLAN"
-            )
-        case 10010 | 10011:
-            wanted = "pro" if code == 10010 else "demo"  # noqa: PLR2004 - the vendor's code
-            return UnauthorisedError(
-                NAME, f"the key belongs to another plan (error {code})", advice=f"set MTS_COINGECKO_PLAN={wanted}"
-            )
-        case 10005 | 10012:
-            return PlanLimitError(
-                NAME,
-                f"outside of the plan (error {code}): {text}",
-                advice="ask for less history, or use a larger plan",
-            )
-        case 1020:
-            return BlockedByLocationError(
-                NAME, "refused by its network's firewall (error 1020)", advice="use another network"
-            )
+    if code in CODES:
+        kind, problem, advice = CODES[code]
+        return kind(NAME, f"{problem} (error {code})", advice=advice)
     if reply.status == NOT_FOUND:
-        return UnknownSymbolError(
-            NAME, "unknown coin", advice="use the id of the coin's page, e.g. binancecoin for BNB"
-        )
+        return UnknownSymbolError(NAME, "unknown coin", advice="use the coin's id, e.g. binancecoin for BNB")
     return None

@@ -17,6 +17,7 @@ from typing import Any
 
 from mts_dagster.schemas import SQL_TYPES, Column
 from mts_dagster.sql_models.errors import SqlModelError
+from mts_dagster.sql_models.lineage import ColumnLineage, column_lineage
 from mts_dagster.sql_models.model import DataTest, Dependency, Model, Source
 from mts_dagster.sql_models.properties import (
     ColumnProperties,
@@ -67,6 +68,13 @@ class Project:
     def tests_of(self, model: Model) -> tuple[DataTest, ...]:
         """Data tests that judge ``model``."""
         return tuple(test for test in self.tests if test.model == model.name)
+
+    def column_lineage(self, model: Model) -> ColumnLineage:
+        """For each column of ``model`` the ``(schema.table, column)`` pairs that it is computed from."""
+        tables = {(entry.schema, entry.name): dict(entry.columns) for entry in self.sources.values()}
+        for entry in self.models.values():
+            tables[entry.schema, entry.name] = {column.name: column.sql_type for column in entry.columns}
+        return column_lineage(self.render(model, SAMPLE_WINDOW), tables)
 
     def stored_inputs(self, model: Model) -> tuple[Dependency, ...]:
         """What ``model`` reads once its views are looked through: the tables whose partitions it depends on."""
