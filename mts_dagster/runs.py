@@ -35,7 +35,9 @@ class Days:
             raise UsageError(f"the start {self.first} lies after the end {self.last}")
         known = daily.get_first_partition_key()
         if known and self.first.strftime(DAY_FORMAT) < known:
-            raise UsageError(f"{self.first} lies before the first partition {known}; set MTS_HISTORY_START to begin earlier")
+            raise UsageError(
+                f"{self.first} lies before the first partition {known}; set MTS_HISTORY_START to begin earlier"
+            )
         newest = daily.get_last_partition_key()
         if newest and self.last.strftime(DAY_FORMAT) > newest:
             raise UsageError(f"{self.last} lies in the future; the newest partition is {newest} (UTC)")

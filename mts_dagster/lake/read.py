@@ -24,9 +24,7 @@ def read_slices(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[S
     return con.execute(f"select {columns} from {table.qualified} where {where} order by {order}", parameters).df()
 
 
-def read_tables(
-    settings: Settings, parts: Sequence[tuple[Table, Sequence[Slice] | None]]
-) -> list[pd.DataFrame]:
+def read_tables(settings: Settings, parts: Sequence[tuple[Table, Sequence[Slice] | None]]) -> list[pd.DataFrame]:
     """Slices of several tables over one connection, in the order asked for."""
     con = connect(settings=settings)
     try:

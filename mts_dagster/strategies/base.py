@@ -101,13 +101,9 @@ class Strategy(ABC, Generic[ConfigT]):
         if inspect.isabstract(cls):
             return
         if not _NAME.fullmatch(getattr(cls, "name", "")):
-            raise StrategyError(
-                f"strategy class {cls.__name__} needs a name in snake case, e.g. name = 'my_strategy'"
-            )
+            raise StrategyError(f"strategy class {cls.__name__} needs a name in snake case, e.g. name = 'my_strategy'")
         if not hasattr(cls, "config_type"):
-            raise StrategyError(
-                f"strategy {cls.name} needs a config class: class {cls.__name__}(Strategy[MyConfig])"
-            )
+            raise StrategyError(f"strategy {cls.name} needs a config class: class {cls.__name__}(Strategy[MyConfig])")
 
     @property
     def description(self) -> str:

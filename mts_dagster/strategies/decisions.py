@@ -180,9 +180,7 @@ def _conforming(strategy: Strategy[Any], decisions: pd.DataFrame) -> pd.DataFram
     _refuse(strategy, frame, ~frame["asset"].isin(strategy.config.assets), "the asset is not in the config")
     _refuse(strategy, frame, frame.duplicated(_KEY), "there are two decisions for one asset and time")
     _refuse(strategy, frame, frame["available_at"] < frame["timestamp"], "available_at is before the decision")
-    _refuse(
-        strategy, frame, flat != (frame["position_size"] == 0), "size must be 0 when flat and above 0 otherwise"
-    )
+    _refuse(strategy, frame, flat != (frame["position_size"] == 0), "size must be 0 when flat and above 0 otherwise")
     return frame
 
 

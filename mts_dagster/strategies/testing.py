@@ -47,9 +47,7 @@ class Finding:
     message: str
 
 
-def assert_sound(
-    strategy: Strategy[Any], market: Market, start: date, end: date, *, cuts: int = DEFAULT_CUTS
-) -> None:
+def assert_sound(strategy: Strategy[Any], market: Market, start: date, end: date, *, cuts: int = DEFAULT_CUTS) -> None:
     """Run all checks on the decisions of the days ``[start, end)``.
 
     Raises:
@@ -146,9 +144,7 @@ def _lookback(strategy: Strategy[Any], market: Market, decisions: pd.DataFrame, 
         that_day = decisions[decisions["date"] == pd.Timestamp(day)]
         difference = _difference(strategy, recent, that_day, day, beyond)
         if difference:
-            yield Finding(
-                "lookback", f"with lookback_days = {strategy.lookback_days} alone before {day} {difference}"
-            )
+            yield Finding("lookback", f"with lookback_days = {strategy.lookback_days} alone before {day} {difference}")
             return
 
 
