@@ -174,7 +174,8 @@ def main() -> None:
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:
-        sys.stderr.write(f"mts: {error.format_message()}\n")
+        # Without a command, the help has been printed and there is nothing to add.
+        sys.stderr.write(f"mts: {error.format_message()}\n" if error.format_message() else "")
         code = USAGE
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("\nmts: stopped; what was committed stays, nothing is half-written\n")
