@@ -17,7 +17,7 @@ from mts_dagster.errors import BadDataError, LakeError
 from mts_dagster.lake.connection import connect
 from mts_dagster.lake.read import count_rows, read_slices
 from mts_dagster.lake.replace import Replaced, replace_frame
-from mts_dagster.lake.slices import Slice
+from mts_dagster.lake.slices import Slice, in_words
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.validate import validate_frame
@@ -27,6 +27,7 @@ from mts_dagster.settings import Settings
 
 PREVIEW_ROWS = 5
 MOST_NAMED_PARTITIONS = 50
+MOST_DETAILED_PARTITIONS = 31
 
 
 class LakeIOManager(dg.IOManager):
@@ -59,7 +60,7 @@ class LakeIOManager(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Read the partitions that the downstream run maps to; the whole table for an unpartitioned input."""
         table = self._table(context.asset_key)
-        slices = slices_of(list(context.asset_partition_keys)) if context.has_asset_partitions else None
+        slices = input_slices(context)
         con = connect(settings=self._settings)
         try:
             return read_slices(con, table, slices)
@@ -80,6 +81,14 @@ def output_slices(context: dg.OutputContext) -> list[Slice]:
     return slices_of(list(context.asset_partition_keys))
 
 
+def input_slices(context: dg.InputContext) -> list[Slice] | None:
+    """The slices that a run reads: none where its mapping clips before the first partition, None for all rows."""
+    if not context.has_asset_partitions:
+        return None
+    keys = list(context.asset_partition_keys)
+    return slices_of(keys) if keys else []
+
+
 def origin_of(context: dg.OutputContext) -> Origin:
     """What the snapshot will say about where its rows came from."""
     keys = list(context.asset_partition_keys)
@@ -95,17 +104,22 @@ def origin_of(context: dg.OutputContext) -> Origin:
 def materialization_metadata(
     table: Table, frame: pd.DataFrame, replaced: Replaced, keys: Sequence[str]
 ) -> dict[str, Any]:
-    """What the UI shows of a write: counts, partitions that stayed empty, a small preview."""
+    """What the UI shows of a write: counts, partitions that stayed empty, columns, a small preview.
+
+    Dagster copies it to the event of every partition of the run, so long backfills keep to the counts: with columns and
+    preview, five years of three coins would put 5,478 copies of some 4 kB into the event log.
+    """
     metadata: dict[str, Any] = {
         "dagster/partition_row_count" if len(keys) == 1 else "rows_in_run": replaced.rows_inserted,
         "rows_replaced": replaced.rows_deleted,
     }
     if empty := partitions_without_rows(table, frame, keys):
-        named = ", ".join(empty[:MOST_NAMED_PARTITIONS])
         metadata["partitions_without_rows"] = len(empty)
-        metadata["first_partitions_without_rows"] = named
-    if len(frame):
-        metadata["preview"] = dg.MetadataValue.md(frame.tail(PREVIEW_ROWS).astype(str).to_markdown(index=False))
+        metadata["first_partitions_without_rows"] = ", ".join(empty[:MOST_NAMED_PARTITIONS])
+    if len(keys) <= MOST_DETAILED_PARTITIONS:
+        metadata["dagster/column_schema"] = column_schema(table)
+        if len(frame):
+            metadata["preview"] = dg.MetadataValue.md(frame.tail(PREVIEW_ROWS).astype(str).to_markdown(index=False))
     return metadata
 
 
@@ -114,8 +128,8 @@ def partitions_without_rows(table: Table, frame: pd.DataFrame, keys: Sequence[st
     if table.time_column is None:
         return []
     days = pd.to_datetime(frame[table.time_column]).dt.date
-    members = frame[table.partition_column] if table.partition_column else pd.Series(None, index=frame.index)
-    present = set(zip(members, days, strict=True)) if table.partition_column else {(None, day) for day in days}
+    members = frame[table.partition_column] if table.partition_column else [None] * len(frame)
+    present = set(zip(members, days, strict=True))
     return [key for key in keys if split_key(key) not in present]
 
 
@@ -141,5 +155,5 @@ def _refuse_to_empty(con: duckdb.DuckDBPyConnection, table: Table, slices: Seque
     if stored:
         raise BadDataError(
             f"table {table.qualified}: refusing to replace {stored} stored rows of "
-            f"{'; '.join(str(piece) for piece in slices)} by none; nothing changed"
+            f"{in_words(slices)} by none; nothing changed"
         )
