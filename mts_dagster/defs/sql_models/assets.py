@@ -10,9 +10,9 @@ import dagster as dg
 
 from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, ends_in_failure
 from mts_dagster.errors import ConfigError
-from mts_dagster.lake import connect
 from mts_dagster.lake.io_manager import column_schema, run_origin
 from mts_dagster.lake.replace import replace_select
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.views import replace_view
@@ -78,8 +78,7 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
 
 def store(settings: Settings, project: Project, model: Model, slices: list[Slice], origin: Origin) -> dict[str, int]:
     """Create the view, or compute the days of ``slices`` inside DuckDB and replace them in one transaction each."""
-    con = connect(read_only=False, settings=settings)
-    try:
+    with session(settings, read_only=False) as con:
         if model.kind == "view":
             replace_view(con, model.table(), project.render(model), origin)
             return {}
@@ -87,8 +86,6 @@ def store(settings: Settings, project: Project, model: Model, slices: list[Slice
             replace_select(con, model.table(), [piece], project.render(model, Window(piece.start, piece.end)), origin)
             for piece in slices
         ]
-    finally:
-        con.close()
     return {
         "rows_in_run": sum(part.rows_inserted for part in done),
         "rows_replaced": sum(part.rows_deleted for part in done),
