@@ -51,7 +51,7 @@ class LakeIOManager(dg.IOManager):
             bootstrap(con, [table])
             if frame.empty:
                 _refuse_to_empty(con, table, slices)
-            replaced = replace_frame(con, table, slices, frame, origin_of(context))
+            replaced = replace_frame(con, table, slices, frame, run_origin(context, _code_version(context)))
         finally:
             con.close()
         context.add_output_metadata(materialization_metadata(table, frame, replaced, context.asset_partition_keys))
@@ -80,16 +80,27 @@ def output_slices(context: dg.OutputContext) -> list[Slice]:
     return slices_of(list(context.asset_partition_keys))
 
 
-def origin_of(context: dg.OutputContext) -> Origin:
+def run_origin(context: dg.OutputContext | dg.AssetExecutionContext, code_version: str) -> Origin:
     """What the snapshot will say about where its rows came from."""
-    keys = list(context.asset_partition_keys)
-    partitions = keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]} ({len(keys)})"
+    if isinstance(context, dg.OutputContext):
+        keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else []
+        run_id = context.run_id
+    else:
+        keys = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+        run_id = context.run.run_id
     return Origin(
         asset=context.asset_key.to_user_string(),
-        run_id=context.run_id,
-        code_version=context.version or "",
-        partitions=partitions,
+        run_id=run_id,
+        code_version=code_version,
+        partitions=described(keys),
     )
+
+
+def described(keys: Sequence[str]) -> str:
+    """Partition keys in few words."""
+    if len(keys) <= 1:
+        return "".join(keys)
+    return f"{keys[0]}...{keys[-1]} ({len(keys)} partitions)"
 
 
 def materialization_metadata(
@@ -133,6 +144,11 @@ def column_schema(table: Table) -> dg.TableSchema:
         ],
         constraints=dg.TableConstraints(other=[f"unique together: {', '.join(table.key)}"]),
     )
+
+
+def _code_version(context: dg.OutputContext) -> str:
+    """Code version of the asset that the output belongs to."""
+    return context.asset_spec.code_version or ""
 
 
 def _refuse_to_empty(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import duckdb
 import pandas as pd
 
+from mts_dagster.lake.connection import connect
 from mts_dagster.lake.slices import Slice
 from mts_dagster.schemas import Table
+from mts_dagster.settings import Settings
 
 
 def read_slices(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice] | None = None) -> pd.DataFrame:
@@ -20,6 +22,15 @@ def read_slices(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[S
     where, parameters = _where(table, slices)
     order = ", ".join(f'"{column}"' for column in table.key)
     return con.execute(f"select {columns} from {table.qualified} where {where} order by {order}", parameters).df()
+
+
+def read_tables(settings: Settings, parts: Sequence[tuple[Table, Sequence[Slice] | None]]) -> list[pd.DataFrame]:
+    """Slices of several tables over one connection, in the order asked for."""
+    con = connect(settings=settings)
+    try:
+        return [read_slices(con, table, slices) for table, slices in parts]
+    finally:
+        con.close()
 
 
 def count_rows(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice] | None = None) -> int:
