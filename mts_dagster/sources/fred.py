@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
@@ -41,7 +41,7 @@ NAME = "fred"
 REQUESTS = "requests"
 CHICAGO = ZoneInfo("America/Chicago")
 MISSING = "."
-DAYS = "datetime64[us]"
+DAYS: Final = "datetime64[us]"
 VINTAGES_PER_REQUEST = 1900
 """FRED accepts 2000; a little less leaves room for a vintage that appears between two requests."""
 PAGE = 100_000
