@@ -1,8 +1,8 @@
 """Several requests at once, in a small thread pool, under the budgets that all of them share.
 
-What belongs here: running jobs side by side with progress, and the candles of several coins and venues. A service's
-refusal is an outcome beside its window and not the end of the others: a venue that refuses this country must not
-keep the second venue from answering. Any other exception ends everything.
+What belongs here: running jobs side by side with progress, and the candles of several coins and venues. A refusal
+of one service is an outcome beside its window and not the end of the others: a venue that refuses this country must
+not keep the second venue from answering. Any other exception ends everything.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 import pandas as pd
@@ -155,7 +155,7 @@ def _window_job(
                     )
                 )
             except UnknownSymbolError as failure:
-                if listing.end >= min(window.end, datetime.now(UTC)):
+                if not listing.is_former:
                     raise
                 logger.warning("no candles of a name that is out of use: %s", failure)
                 continue

@@ -339,7 +339,7 @@ class HttpSession:
             return 0.0
         first_s = self._settings.http_backoff_s
         backoff = tenacity.wait_exponential_jitter(
-            initial=first_s, max=self._settings.http_max_wait_s, jitter=first_s
+            multiplier=first_s, max=self._settings.http_max_wait_s, jitter=first_s
         )
         return backoff(attempt)
 

@@ -110,7 +110,7 @@ def _fred(settings: Settings) -> Reachability:
     return replace(found, is_ok=True, latency_ms=watch.milliseconds())
 
 
-def _venue(settings: Settings, client: type[Binance] | type[Bybit], url: str) -> Reachability:
+def _venue(settings: Settings, client: type[Binance | Bybit], url: str) -> Reachability:
     watch = _Stopwatch()
     found = Reachability(client.name, host_of(url))
     try:
