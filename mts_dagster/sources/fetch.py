@@ -1,8 +1,8 @@
 """Several requests at once, in a small thread pool, under the budgets that all of them share.
 
 What belongs here: running jobs side by side with progress, and the candles of several coins and venues. A refusal
-of one service is an outcome beside its window and not the end of the others: a venue that refuses this country must
-not keep the second venue from answering. Any other exception ends everything.
+of one service is an outcome beside its window and not the end of the others: a venue that refuses this country
+must not keep the second venue from answering. Any other exception ends everything.
 """
 
 from __future__ import annotations
