@@ -31,9 +31,7 @@ class Slice:
             return "true", []
         is_day = table.column(table.time_column).sql_type == "DATE"
         bounds: list[object] = (
-            [self.start.date(), self.end.date()]
-            if is_day
-            else [self.start.astimezone(UTC), self.end.astimezone(UTC)]
+            [self.start.date(), self.end.date()] if is_day else [self.start.astimezone(UTC), self.end.astimezone(UTC)]
         )
         condition = f'"{table.time_column}" >= ? and "{table.time_column}" < ?'
         if self.members is None:
