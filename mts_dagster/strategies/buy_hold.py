@@ -16,9 +16,7 @@ from mts_dagster.strategies.sizing import RiskLevels, risk_level
 class BuyHoldConfig(RiskLevels):
     """Config of ``buy_hold``."""
 
-    invested_fraction: float = Field(
-        1.0, gt=0, le=1, description="Fraction of equity held in all assets together."
-    )
+    invested_fraction: float = Field(1.0, gt=0, le=1, description="Fraction of equity held in all assets together.")
 
 
 class BuyHold(Strategy[BuyHoldConfig]):

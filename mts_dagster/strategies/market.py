@@ -46,9 +46,7 @@ class Market:
         """
         if name not in self.frames:
             held = ", ".join(sorted(self.frames)) or "nothing"
-            raise StrategyError(
-                f"the market has no table {name!r} (it has: {held}); name it in the strategy's inputs"
-            )
+            raise StrategyError(f"the market has no table {name!r} (it has: {held}); name it in the strategy's inputs")
         frame = self.frames[name]
         wanted = list(columns) or list(frame.columns)
         missing = [column for column in wanted if column not in frame.columns]

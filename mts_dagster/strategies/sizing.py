@@ -50,9 +50,7 @@ def position_size(config: VolatilitySizing, volatility_pct: pd.Series[float]) ->
     The position's own volatility is so held at ``max_position_size * target_volatility_pct``. Null where the
     volatility is null.
     """
-    scale = (config.target_volatility_pct / volatility_pct.clip(lower=config.target_volatility_pct)).astype(
-        "float64"
-    )
+    scale = (config.target_volatility_pct / volatility_pct.clip(lower=config.target_volatility_pct)).astype("float64")
     return config.max_position_size * scale
 
 

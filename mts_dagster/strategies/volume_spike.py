@@ -30,9 +30,7 @@ class VolumeSpikeConfig(VolatilitySizing):
     @model_validator(mode="after")
     def _extreme_lies_beyond(self) -> Self:
         if self.extreme_zscore <= self.zscore_above:
-            raise ValueError(
-                f"extreme_zscore ({self.extreme_zscore}) must be above zscore_above ({self.zscore_above})"
-            )
+            raise ValueError(f"extreme_zscore ({self.extreme_zscore}) must be above zscore_above ({self.zscore_above})")
         return self
 
 

@@ -33,9 +33,7 @@ def test_the_reason_names_the_part(decide_one: DecideOne) -> None:
     assert decide_one(BuyHold(BuyHoldConfig()))["reason"] == "held in equal parts, 33.3% of equity each"
 
 
-@pytest.mark.parametrize(
-    ("volatility_pct", "risk"), [(49.9, "low"), (50.0, "medium"), (80.0, "high"), (None, "high")]
-)
+@pytest.mark.parametrize(("volatility_pct", "risk"), [(49.9, "low"), (50.0, "medium"), (80.0, "high"), (None, "high")])
 def test_risk_follows_volatility(decide_one: DecideOne, volatility_pct: float | None, risk: str) -> None:
     """Unknown volatility is high risk, but the benchmark holds all the same."""
     signal = decide_one(BuyHold(BuyHoldConfig()), volatility_30d_ann_pct=volatility_pct)

@@ -91,11 +91,8 @@ def test_the_lookback_is_the_window() -> None:
 
 def test_each_coin_moves_by_itself(rows: Rows) -> None:
     """The earlier close is the same coin's."""
-    frame = rows(coin=["bitcoin", "bitcoin", "ethereum", "ethereum"], close_usd=[100.0, 110.0, 10.0, 9.0]).assign(
-        date=lambda f: f["date"].iloc[[0, 1, 0, 1]].to_numpy()
-    )
-    frame["available_at"] = frame["available_at"].iloc[[0, 1, 0, 1]].to_numpy()
-    frame["available_at"] = frame["available_at"].dt.tz_localize("UTC")
+    closes = {"bitcoin": [100.0, 110.0], "ethereum": [10.0, 9.0]}
+    frame = pd.concat([rows(coin=coin, close_usd=values) for coin, values in closes.items()])
     decisions = decide(OVER_ONE_DAY, Market({FEATURES: frame}), date(2024, 3, 2), date(2024, 3, 3))
     assert dict(zip(decisions["asset"], decisions["direction"], strict=True)) == {
         "bitcoin": "long",

@@ -61,10 +61,7 @@ def test_confidence_ends_at_one(decide_one: DecideOne, zscore: float, confidence
         ({"volume_zscore_30d": 1.5}, "volume +1.5 standard deviations from its mean, not above +2.0"),
         (
             {"volume_zscore_30d": 3.0, "return_pct": -0.4},
-            (
-                "volume +3.0 standard deviations from its mean, above +2.0, and the price moved -0.4 %, "
-                "not beyond 1.0 %"
-            ),
+            ("volume +3.0 standard deviations from its mean, above +2.0, and the price moved -0.4 %, not beyond 1.0 %"),
         ),
     ],
 )
