@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pytest
 
 from mts_dagster.schemas import TABLES
@@ -39,10 +40,12 @@ def empty_lake(project: Project) -> duckdb.DuckDBPyConnection:
 
 
 def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Rows) -> None:
-    for row in rows:
-        names = ", ".join(f'"{name}"' for name in row)
-        marks = ", ".join("?" for _ in row)
-        con.execute(f"insert into raw.{table} ({names}) values ({marks})", list(row.values()))
+    """Put rows, all with the same columns, into a raw table."""
+    if rows:
+        frame = pd.DataFrame(rows)
+        con.register("given", frame)
+        con.execute(f"insert into raw.{table} by name from given")
+        con.unregister("given")
 
 
 def build_models(con: duckdb.DuckDBPyConnection, project: Project, window: Window) -> None:

@@ -12,8 +12,9 @@ COUNTS = "hours_expected, hours_covered, hours_exchange, hours_sampled, hours_mi
 
 
 def coverage(select: Select, coin: str = "bitcoin") -> list[tuple[Any, ...]]:
-    sql = f"select day(date), {COUNTS}, daily_ohlc_method from marts.coverage_daily where coin = '{coin}' order by date"
-    return [tuple(row.values()) for row in select(sql)]
+    columns = f"day(date), {COUNTS}, daily_ohlc_method"
+    rows = select(f"select {columns} from marts.coverage_daily where coin = '{coin}' order by date")
+    return [tuple(row.values()) for row in rows]
 
 
 def test_gaps_show(kline: Add, sample: Add, build: Build, select: Select) -> None:

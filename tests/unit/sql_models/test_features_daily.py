@@ -96,7 +96,13 @@ def test_volume_zscore(kline: Add, build: Build, select: Select) -> None:
 def test_volumes_of_two_venues_are_not_compared(kline: Add, build: Build, select: Select) -> None:
     """When the source changes, the volumes of the other venue do not count."""
     for number in range(31):
-        kline(day(number), 1.0, interval="1d", volume_quote_usd=1.0 + number, venue="binance" if number < 30 else "bybit")
+        kline(
+            day(number),
+            1.0,
+            interval="1d",
+            volume_quote_usd=1.0 + number,
+            venue="binance" if number < 30 else "bybit",
+        )
     build(day(0), day(31))
     assert feature(select, 30, "volume_zscore_30d, volume_days") == (None, 1)
 
