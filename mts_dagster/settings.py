@@ -30,9 +30,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path("data"), description="Folder that holds all state of this instance.")
-    catalog: str = Field(
-        "", description="Catalog: sqlite:FILE or postgres:CONNINFO. Default: lake.sqlite in home."
-    )
+    catalog: str = Field("", description="Catalog: sqlite:FILE or postgres:CONNINFO. Default: lake.sqlite in home.")
     data_path: str = Field("", description="Folder or s3:// prefix of the Parquet files. Default: lake/ in home.")
     lock_wait_s: float = Field(60.0, gt=0, description="Longest wait for the writer lock, seconds.")
     duckdb_memory_limit: str = Field("2GB", description="DuckDB's memory limit per connection.")
@@ -89,12 +87,12 @@ class Settings(BaseSettings):
     http_retries: int = Field(4, ge=0, description="Retries of a request that failed in a retryable way.")
     http_backoff_s: float = Field(1.0, gt=0, description="First pause between retries; doubles, with jitter.")
     http_max_wait_s: float = Field(120.0, gt=0, description="Longest pause that a Retry-After may ask for.")
+    http_circuit_failures: int = Field(5, ge=1, description="Failures in a row after which a host is left alone.")
+    http_circuit_reset_s: float = Field(30.0, gt=0, description="How long it is left alone before one new try.")
 
     dagster_port: int = Field(3000, ge=0, le=65535, description="Port of the Dagster UI.")
 
-    @field_validator(
-        "coins", "kline_intervals", "kline_venues", "macro_indicators", "strategy_folders", mode="before"
-    )
+    @field_validator("coins", "kline_intervals", "kline_venues", "macro_indicators", "strategy_folders", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - what the environment holds is not known yet
         if isinstance(value, str):

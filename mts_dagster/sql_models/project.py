@@ -122,9 +122,7 @@ class _Loader:
         self.model_paths = self._model_paths()
         self.models: dict[str, Model] = {}
         self.sources: dict[tuple[str, str], Source] = {}
-        self.renderer = Renderer(
-            self.templates, {**self.project.variables, **variables}, self.models, self.sources
-        )
+        self.renderer = Renderer(self.templates, {**self.project.variables, **variables}, self.models, self.sources)
 
     def load(self) -> Project:
         """Run the steps in the order in which they need one another."""
@@ -223,9 +221,7 @@ class _Loader:
             needed = ("incremental_strategy", "event_time", "batch_size", "begin")
             missing = [key for key in needed if getattr(config, key) is None]
             if missing:
-                raise SqlModelError(
-                    path, f"an incremental model is a microbatch one and needs {', '.join(missing)}"
-                )
+                raise SqlModelError(path, f"an incremental model is a microbatch one and needs {', '.join(missing)}")
         return config
 
     def _dependencies(self, path: str, lookback_days: int) -> tuple[Dependency, ...]:
@@ -253,8 +249,7 @@ class _Loader:
     def _sort(self) -> None:
         """Put the models into build order and give every ``ref`` its schema."""
         graph = {
-            name: [entry.name for entry in model.depends_on if not entry.schema]
-            for name, model in self.models.items()
+            name: [entry.name for entry in model.depends_on if not entry.schema] for name, model in self.models.items()
         }
         try:
             order = list(TopologicalSorter(graph).static_order())
@@ -302,9 +297,7 @@ class _Loader:
         )
 
     def _singular_tests(self) -> Iterator[DataTest]:
-        described = {
-            entry.name: entry.description for file in self.properties.values() for entry in file.data_tests
-        }
+        described = {entry.name: entry.description for file in self.properties.values() for entry in file.data_tests}
         for path in self._files(self.project.test_paths, "*.sql"):
             if path in self.generic_files:
                 continue
@@ -319,7 +312,8 @@ class _Loader:
             name = Path(path).stem
             yield DataTest(
                 name=name,
-                model=judged[0],
+                # The one that is built last: before that, what the test compares does not exist yet.
+                model=max(judged, key=list(self.models).index),
                 column=None,
                 description=described.get(name, ""),
                 severity=TestProperties.model_validate({"config": config}).config.severity,

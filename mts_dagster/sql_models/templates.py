@@ -118,9 +118,7 @@ class Templates:
         todo: list[tuple[str, nodes.Node]] = [(path, self._parse(path))]
         while todo:
             place, tree = todo.pop()
-            whole = {
-                id(cast(nodes.Getattr, call.node).node) for call in tree.find_all(nodes.Call) if _is_render(call)
-            }
+            whole = {id(cast(nodes.Getattr, call.node).node) for call in tree.find_all(nodes.Call) if _is_render(call)}
             for call in tree.find_all(nodes.Call):
                 if not isinstance(call.node, nodes.Name):
                     continue
