@@ -105,7 +105,7 @@ def print_doctor(*, as_json: bool) -> int:
         print_rows(
             ["source", "host", "state", "latency", "plan", "key", "detail"], [_source_row(source) for source in sources]
         )
-        sys.stdout.write(f"writer lock: {lock if lock else 'no lake yet'}\n")
+        sys.stdout.write(f"writer lock: {lock or 'no lake yet'}\n")
     return 0 if all(source.is_ok for source in sources) else 1
 
 

@@ -1,4 +1,9 @@
 class LockState: ...
+
+
 class TableStatus: ...
+
+
 def lock_state(s): ...
-def table_statuses(s): return []
+def table_statuses(s):
+    return []
