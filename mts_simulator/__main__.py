@@ -9,12 +9,15 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mts_simulator.errors import SimulatorError
 from mts_simulator.simulator import DEFAULT_SEED, Simulator, SimulatorConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _EXIT_USAGE = 2
 

@@ -1,12 +1,13 @@
 """Binance USD-M futures REST: ``/fapi/v1/...`` requests in, replies out.
 
-What belongs here: the endpoints, their parameter rules, weights and error bodies, in the exchange's spelling. The
-data comes from a ``BinanceData``, seeded or recorded.
+What belongs here: the endpoints, their parameter rules, weights and error bodies, in the exchange's
+spelling. The data comes from a ``BinanceData``, seeded or recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from mts_simulator.coins import COINS, DEFAULT_FUNDING_HOURS, Coin
@@ -15,6 +16,9 @@ from mts_simulator.market import FIRST_MS
 from mts_simulator.perpetuals import BinanceData, Candle, Mark, Window
 from mts_simulator.seeded import FUNDING_SWITCH_MS, SeededPerpetuals
 from mts_simulator.wire import Call, JsonObject, Reply, json_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WEIGHT_LIMIT = 2400
 _FUNDING_CALLS = 500
@@ -191,7 +195,7 @@ class Binance:
         timed = "startTime" in call.query or "endTime" in call.query
         window = _window(call, default=100 if timed else 200, limit=_FUNDING_LIMIT)
         symbols = [self._symbol(call)] if "symbol" in call.query else self._data.symbols()
-        rows = [
+        rows: list[JsonObject] = [
             {
                 "symbol": symbol,
                 "fundingTime": settled.time_ms,
@@ -202,7 +206,7 @@ class Binance:
             for symbol in symbols
             for settled in self._data.settlements(symbol, window, call.now_ms)
         ]
-        rows.sort(key=lambda row: int(row["fundingTime"]))
+        rows.sort(key=itemgetter("fundingTime"))
         kept = rows[-window.limit :] if window.newest else rows[: window.limit]
         return kept, 0
 

@@ -1,7 +1,8 @@
 """Seeded order books: the book at any step of 100 ms as a pure function of the step.
 
-What belongs here: ladders of price ticks and sizes, and the differences between two steps. Because the state is
-a function of the step, a snapshot and the deltas around it agree by construction, whoever asks when.
+What belongs here: ladders of price ticks and sizes, and the differences between two steps. Because the
+state is a function of the step, a snapshot and the deltas around it agree by construction, whoever asks
+when.
 
 From time to time one venue runs away from the other for a moment (a dislocation), by more than both taker
 fees: cross-exchange arbitrage opens and closes in these books.
@@ -10,13 +11,16 @@ fees: cross-exchange arbitrage opens and closes in these books.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mts_simulator.clock import SECOND_MS
-from mts_simulator.coins import Coin
-from mts_simulator.market import Market
 from mts_simulator.noise import Ints, key_of, uniform
+
+if TYPE_CHECKING:
+    from mts_simulator.coins import Coin
+    from mts_simulator.market import Market
 
 STEP_MS = 100
 LEVELS = 1000
@@ -28,6 +32,7 @@ _DISLOCATION_EVERY_MS = 30 * SECOND_MS
 _DISLOCATION_BPS = (8.0, 40.0)
 _DISLOCATION_MS = (300, 6_000)
 _LONGEST_LIFE = 64
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ class SeededBooks:
         spacing = max(1, round(middle * 0.5e-4 / tick / 10))
         return BookState(
             step,
-            bids=self._side(coin, "bid", step, bid, -spacing, levels),
-            asks=self._side(coin, "ask", step, bid + gap, spacing, levels),
+            bids=self._side(coin, "bid", step, bid, spacing=-spacing, levels=levels),
+            asks=self._side(coin, "ask", step, bid + gap, spacing=spacing, levels=levels),
         )
 
     def _middle(self, coin: Coin, ms: int) -> float:
@@ -80,7 +85,8 @@ class SeededBooks:
         slot, rest = divmod(ms, _NOISE_MS)
         low, high = uniform(self._key("noise", coin), np.array([slot, slot + 1])) - 0.5
         noise = 2 * _NOISE_BPS * (low + (high - low) * rest / _NOISE_MS)
-        return price * (1 + 1e-4 * (noise + self._dislocation_bps(coin, ms)))
+        middle: float = price * (1 + 1e-4 * (noise + self._dislocation_bps(coin, ms)))
+        return middle
 
     def _dislocation_bps(self, coin: Coin, ms: int) -> float:
         """How far this venue has run away from the market, in basis points."""
@@ -88,17 +94,17 @@ class SeededBooks:
         venue, side, size, length, start = uniform(
             key_of(self._seed, "run", coin.id), slot * 8 + np.arange(5)
         )
-        if (venue < 0.5) != (self._venue == "binance"):
+        if (venue < _HALF) != (self._venue == "binance"):
             return 0.0
         duration = _DISLOCATION_MS[0] + length**2 * (_DISLOCATION_MS[1] - _DISLOCATION_MS[0])
         begin = start * (_DISLOCATION_EVERY_MS - duration)
         if not begin <= rest < begin + duration:
             return 0.0
         reach = _DISLOCATION_BPS[0] + size**2 * (_DISLOCATION_BPS[1] - _DISLOCATION_BPS[0])
-        return float(reach if side < 0.5 else -reach)
+        return float(reach if side < _HALF else -reach)
 
-    def _side(self, coin: Coin, name: str, step: int, best: int, spacing: int, levels: int) -> Side:
-        """One side: the touch, then every grid price beyond it; each level keeps its size for its own while."""
+    def _side(self, coin: Coin, name: str, step: int, best: int, *, spacing: int, levels: int) -> Side:
+        """One side: the touch, then every grid price beyond it; each level keeps its size for a while."""
         width = abs(spacing)
         grid = (best // width if spacing < 0 else -(-best // width)) * width
         first = grid + spacing if grid == best else grid

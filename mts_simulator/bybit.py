@@ -1,13 +1,13 @@
 """Bybit v5 REST, category linear: ``/v5/market/...`` requests in, replies out.
 
-What belongs here: the endpoints, their parameter rules and return codes, in the exchange's spelling. Every answer
-is HTTP 200 with a ``retCode``, except the block after too many requests, which is HTTP 403.
+What belongs here: the endpoints, their parameter rules and return codes, in the exchange's spelling. Every
+answer is HTTP 200 with a ``retCode``, except the block after too many requests, which is HTTP 403.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from mts_simulator.coins import COINS, Coin
@@ -16,6 +16,9 @@ from mts_simulator.market import FIRST_MS
 from mts_simulator.perpetuals import BybitData, Window
 from mts_simulator.seeded import SeededPerpetuals
 from mts_simulator.wire import Call, JsonObject, Reply, json_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CALLS = 600
 _CALLS_WINDOW_MS = 5 * SECOND_MS
@@ -191,7 +194,7 @@ class SeededBybit(SeededPerpetuals):
         mark, ladder = self.mark(symbol, now_ms), self.ladder(symbol, 1, now_ms)
         window = Window(now_ms - DAY_MS, now_ms, 25, newest=True)
         hours = self.candles(symbol, INTERVALS["1h"], window, now_ms)
-        if mark is None or len(hours) < 2:
+        if mark is None or not hours:
             return None
         last, first = hours[-1].close, hours[0].open
         volume = sum(float(hour.volume) for hour in hours)
@@ -206,7 +209,7 @@ class SeededBybit(SeededPerpetuals):
             "price24hPcnt": f"{float(last) / float(first) - 1:.6f}",
             "highPrice24h": max((hour.high for hour in hours), key=float),
             "lowPrice24h": min((hour.low for hour in hours), key=float),
-            "prevPrice1h": hours[-2].close,
+            "prevPrice1h": hours[-1].open,
             "openInterest": f"{interest:.3f}",
             "openInterestValue": f"{interest * float(last):.2f}",
             "singleOpenInterest": f"{interest / 2:.3f}",

@@ -1,19 +1,22 @@
 """CoinGecko v3: requests in, replies out, with the rules of the plans.
 
-What belongs here: the endpoints on the public host (keyless, Demo) and on the Pro host, key checks, the 365-day
-limit, automatic granularity, error bodies in the three shapes the service uses. The data comes from a
-``CoinGeckoData``, seeded or recorded.
+What belongs here: the endpoints on the public host (keyless, Demo) and on the Pro host, key checks, the
+365-day limit, automatic granularity, error bodies in the three shapes the service uses. The data comes from
+a ``CoinGeckoData``, seeded or recorded.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, from_ms
 from mts_simulator.wire import Call, JsonObject, Reply, json_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FIVE_MINUTES_MS = 5 * MINUTE_MS
 
@@ -23,6 +26,7 @@ _HOURLY_DAYS_ASKED = 100
 _CALLS_A_MINUTE = 100
 _OHLC_DAYS = ("1", "7", "14", "30", "90", "180", "365", "max")
 _HALF_HOUR_MS = 30 * MINUTE_MS
+_COIN_PATH = re.compile(r"/coins/(?P<id>[^/]+)(?:/(?P<endpoint>.+))?")
 _PRICING = "https://www.coingecko.com/en/api/pricing"
 
 
@@ -38,13 +42,15 @@ class Point(NamedTuple):
 class CoinGeckoData(Protocol):
     """The data behind CoinGecko."""
 
-    first_ms: int
+    @property
+    def first_ms(self) -> int:
+        """Time of the first point of any coin."""
 
     def coins(self, now_ms: int) -> list[JsonObject]:
         """Rows of ``/coins/markets``, the largest market cap first."""
 
     def chart(self, coin_id: str, start_ms: int, end_ms: int, step_ms: int, now_ms: int) -> list[Point]:
-        """Points in ``[start_ms, end_ms]`` about every ``step_ms``; with ``end_ms`` at or after now, the last is now."""
+        """Points in ``[start_ms, end_ms]`` about every ``step_ms``; one that reaches now ends with now."""
 
 
 class CoinGeckoError(Exception):
@@ -78,7 +84,7 @@ class CoinGecko:
             "/coins/list": self._list,
             "/coins/markets": self._markets,
         }
-        self._coin_endpoints: dict[str, Callable[[Call, str], object]] = {
+        self._coin_endpoints: dict[str, Callable[[Call, JsonObject], object]] = {
             "": self._coin,
             "market_chart": self._market_chart,
             "market_chart/range": self._market_chart_range,
@@ -99,11 +105,9 @@ class CoinGecko:
     def _value(self, call: Call) -> object:
         if call.path in self._endpoints:
             return self._endpoints[call.path](call)
-        parts = call.path.split("/", 3)
-        if len(parts) >= 3 and parts[1] == "coins":
-            endpoint = self._coin_endpoints.get(parts[3] if len(parts) > 3 else "")
-            if endpoint is not None:
-                return endpoint(call, self._known(call, parts[2]))
+        coin = _COIN_PATH.fullmatch(call.path)
+        if coin and (coin["endpoint"] or "") in self._coin_endpoints:
+            return self._coin_endpoints[coin["endpoint"] or ""](call, self._known(call, coin["id"]))
         raise CoinGeckoError(404, {"error": "Incorrect path. Please check https://docs.coingecko.com"})
 
     def _check_key(self, call: Call) -> None:
@@ -169,7 +173,7 @@ class CoinGecko:
         size = min(max(size, 1), 250)
         return rows[(page - 1) * size : page * size]
 
-    def _coin(self, call: Call, row: JsonObject) -> object:
+    def _coin(self, _call: Call, row: JsonObject) -> object:
         names = ("current_price", "market_cap", "total_volume", "high_24h", "low_24h")
         figures = {name: {"usd": row.get(name)} for name in names}
         supply = {name: row.get(name) for name in ("circulating_supply", "total_supply", "max_supply")}
@@ -210,8 +214,9 @@ class CoinGecko:
         if self._pro or start_ms >= oldest:
             return
         text = (
-            "Your request exceeds the allowed time range. Public API users are limited to querying historical "
-            f"data within the past 365 days. Upgrade to a paid plan to enjoy full historical data access: {_PRICING}. "
+            "Your request exceeds the allowed time range. Public API users are limited to querying "
+            "historical data within the past 365 days. Upgrade to a paid plan to enjoy full historical data "
+            f"access: {_PRICING}. "
         )
         status = {"timestamp": _iso(call.now_ms), "error_code": 10012, "error_message": text}
         raise CoinGeckoError(401, {"error": {"status": status}})

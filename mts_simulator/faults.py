@@ -1,7 +1,7 @@
 """HTTP faults on demand: which requests are spoiled, how, and how often.
 
-What belongs here: the description of a fault and the book of pending ones. ``server`` carries them out; faults
-of the WebSocket side are in ``stream_faults``.
+What belongs here: the description of a fault and the book of pending ones. ``server`` carries them out;
+faults of the WebSocket side are in ``stream_faults``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from mts_simulator.wire import JsonObject
+if TYPE_CHECKING:
+    from mts_simulator.wire import JsonObject
 
 FaultKind = Literal["status", "timeout", "reset", "html", "truncate", "drip"]
 KINDS: tuple[str, ...] = get_args(FaultKind)

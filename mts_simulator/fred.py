@@ -1,27 +1,32 @@
 """FRED: ``/series...`` requests in, XML (the default) or JSON out.
 
-What belongs here: real-time periods, vintages, output types, paging, limits and error bodies as the service has
-them. The data comes from a ``MacroData``, seeded or recorded.
+What belongs here: real-time periods, vintages, output types, paging, limits and error bodies as the service
+has them. The data comes from a ``MacroData``, seeded or recorded.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
 from datetime import date
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
 from mts_simulator.clock import MINUTE_MS, central_date, date_of, day_number, from_ms
-from mts_simulator.macro import MacroData, Releases
-from mts_simulator.noise import Ints
 from mts_simulator.wire import Call, JsonObject, Reply, json_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mts_simulator.macro import MacroData, Releases
+    from mts_simulator.noise import Ints
 
 _FIRST_REALTIME = date(1776, 7, 4)
 _LAST_REALTIME = date(9999, 12, 31)
 _MAX_VINTAGES = 2000
+_XML_HEAD = '<?xml version="1.0" encoding="utf-8" ?>'
 _MAX_OBSERVATIONS = 100_000
 _MAX_VINTAGE_DATES = 10_000
 _CALLS_A_MINUTE = 120
@@ -69,10 +74,7 @@ class Fred:
         try:
             self._check_rate(call.now_ms)
             _check_key(call)
-            if call.query.get("file_type", "xml") not in ("xml", "json"):
-                raise FredError(
-                    "Bad Request.  Bad value for variable file_type.  The simulator has xml and json."
-                )
+            _check_file_type(call)
             element, body = endpoint(call)
         except FredError as error:
             return _failure(error, as_json=as_json)
@@ -145,7 +147,7 @@ class Fred:
             raise FredError("Bad Request.  Bad value for variable output_type.")
         known = self._data.releases(series_id, call.now_ms)
         vintages = _vintages_asked(call)
-        # A list of vintages is the period from its first to its last; only types 2 and 3 show one column each.
+        # A list of vintages is the period from its first to its last; types 2 and 3 show a column for each.
         start, end = (vintages[0], vintages[-1]) if vintages else _realtime(call, None)
         rows = _in_period(known, start, end)
         first, last = _observation_bounds(call)
@@ -249,9 +251,14 @@ def _check_key(call: Call) -> None:
         raise FredError(f"Bad Request.  Variable api_key is not set.  {_KEY_HELP}")
     if not _KEY.fullmatch(key):
         raise FredError(
-            "Bad Request.  The value for variable api_key is not a 32 character alpha-numeric lower-case string.  "
-            + _KEY_HELP
+            "Bad Request.  The value for variable api_key is not a 32 character alpha-numeric lower-case "
+            f"string.  {_KEY_HELP}"
         )
+
+
+def _check_file_type(call: Call) -> None:
+    if call.query.get("file_type", "xml") not in ("xml", "json"):
+        raise FredError("Bad Request.  Bad value for variable file_type: the simulator has xml and json.")
 
 
 def _realtime(call: Call, default: tuple[date, date] | None) -> tuple[date, date]:
@@ -262,7 +269,7 @@ def _realtime(call: Call, default: tuple[date, date] | None) -> tuple[date, date
     for name, value in (("realtime_start", start), ("realtime_end", end)):
         if value > today and value != _LAST_REALTIME:
             raise FredError(
-                f"Bad Request.  Variable {name} can not be after today's date ({today}) unless it is 9999-12-31."
+                f"Bad Request.  Variable {name} can not be after today's date ({today}), except 9999-12-31."
             )
     if start > end:
         raise FredError("Bad Request.  Variable realtime_start can not be after realtime_end.")
@@ -328,8 +335,10 @@ def _whole(call: Call, name: str, default: int) -> int:
 def _failure(error: FredError, *, as_json: bool) -> Reply:
     if as_json:
         return json_reply({"error_code": error.status, "error_message": str(error)}, error.status)
-    body = f'<?xml version="1.0" encoding="utf-8" ?>\n<error code="{error.status}" message={quoteattr(str(error))} />\n'
-    return Reply(body, error.status, "text/xml")
+    message = quoteattr(str(error))
+    return Reply(
+        f'{_XML_HEAD}\n<error code="{error.status}" message={message} />\n', error.status, "text/xml"
+    )
 
 
 def _xml(element: str, body: JsonObject) -> str:

@@ -7,11 +7,14 @@ months on the first, everything else on multiples of its length since 1970.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from mts_simulator.noise import Ints
+
+if TYPE_CHECKING:
+    from mts_simulator.noise import Ints
 
 _FIRST_MONDAY_MS = 4 * DAY_MS
 

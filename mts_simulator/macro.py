@@ -9,21 +9,25 @@ Holidays are listed with the value ``.``; they differ by series.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 from pandas.tseries.holiday import GoodFriday, USFederalHolidayCalendar
 
 from mts_simulator.clock import central_ms, date_of, day_number
 from mts_simulator.noise import Floats, Ints, generator, key_of, uniform
 from mts_simulator.paths import DAYS, FIRST_DAY, World
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
 MISSING = "."
 _FRIDAY = 4
+_LARGEST_REVISION = 4
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ SERIES: dict[str, Series] = {
                "Investment Basis", "Percent", release_hour=15, revised_part=0.01, good_friday=True),
         Series("DGS2", "Market Yield on U.S. Treasury Securities at 2-Year Constant Maturity, Quoted on an "
                "Investment Basis", "Percent", release_hour=15, revised_part=0.01, good_friday=True),
-        Series("DFF", "Federal Funds Effective Rate", "Percent", "Daily, 7-Day", weekends=True, revised_part=0.01),
+        Series("DFF", "Federal Funds Effective Rate", "Percent", "Daily, 7-Day", weekends=True,
+               revised_part=0.01),
         Series("DTWEXBGS", "Nominal Broad U.S. Dollar Index", "Index Jan 2006=100", decimals=4,
                weekly_release=True, release_hour=15, revised_part=0.12),
     )
@@ -134,14 +139,14 @@ class SeededMacro:
         key = key_of(self._world.seed, "revision", series_id)
         revised = (uniform(key, listed) < series.revised_part) & ~closed
         unit = 10.0**-series.decimals
-        error = (
-            unit
-            * (1 + np.floor(uniform(key ^ 1, listed) * 4))
-            * np.where(uniform(key ^ 2, listed) < 0.5, -1, 1)
-        )
+        size = 1 + np.floor(uniform(key ^ 1, listed) * _LARGEST_REVISION)
+        error = unit * size * np.sign(uniform(key ^ 2, listed) - 0.5)
         text = f"%.{series.decimals}f"
-        first = [MISSING if gone else _shown(text, value) for value, gone in
-                 zip((final + np.where(revised, error, 0)).tolist(), closed.tolist(), strict=True)]  # fmt: skip
+        shown_first = (final + np.where(revised, error, 0)).tolist()
+        first = [
+            MISSING if gone else _shown(text, value)
+            for value, gone in zip(shown_first, closed.tolist(), strict=True)
+        ]
         later = [_shown(text, value) for value in final[revised].tolist()]
         day = np.concatenate([listed, listed[revised]])
         vintage = np.concatenate([first_vintage, _publication(first_vintage[revised], series)])
@@ -161,9 +166,11 @@ class SeededMacro:
         policy = 2.4 + 2.2 * np.sin(2 * np.pi * (years - 4.6) / 7.0)
         if series_id == "DFF":
             target: Floats = np.round(policy[np.arange(DAYS) // 45 * 45] * 4) / 4
-            return np.maximum(target, 0.0) + 0.08 + 0.01 * np.round(steps[0] * 0.4)
+            jitter: Floats = 0.01 * np.round(steps[0] * 0.4)
+            return np.maximum(target, 0.0) + 0.08 + jitter
         if series_id == "DTWEXBGS":
-            return 114.0 + 5.0 * np.sin(2 * np.pi * years / 6.0) + _wander(steps[1], 0.30, 0.004)
+            wave: Floats = 114.0 + 5.0 * np.sin(2 * np.pi * years / 6.0)
+            return wave + _wander(steps[1], 0.30, 0.004)
         shared = _wander(steps[2], 0.05, 0.006)
         if series_id == "DGS10":
             return np.maximum(1.6 + 0.55 * policy + shared, 0.3)

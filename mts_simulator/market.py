@@ -1,22 +1,26 @@
 """The seeded market minute by minute: prices, candles and volumes between the daily boundaries of ``paths``.
 
-What belongs here: pure numpy over cached blocks of 32 days. A block depends on the seed, the coin and its number
-only, so every window shows the same bars. Within a day the log price is a Brownian bridge from midnight to
-midnight; the last minute of a still open candle is shown as far as it has got.
+What belongs here: pure numpy over cached blocks of 32 days. A block depends on the seed, the coin and its
+number only, so every window shows the same bars. Within a day the log price is a Brownian bridge from
+midnight to midnight; the last minute of a still open candle is shown as far as it has got.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from mts_simulator.coins import Coin
-from mts_simulator.intervals import Interval
 from mts_simulator.noise import Floats, Ints, generator, key_of, uniform
 from mts_simulator.paths import DAYS, FIRST_DAY, MARKET_VOLATILITY, STRESS_VOLATILITY, World
+
+if TYPE_CHECKING:
+    from mts_simulator.coins import Coin
+    from mts_simulator.intervals import Interval
 
 FIRST_MS = FIRST_DAY * DAY_MS
 LAST_MS = (FIRST_DAY + DAYS) * DAY_MS
@@ -246,7 +250,7 @@ class Market:
         return sigma
 
 
-def _traded(busy: Floats, daily: Floats) -> Floats:
+def _traded(busy: npt.NDArray[np.float32], daily: Floats) -> Floats:
     """USD traded since the start of the block at each minute, from the days' totals."""
     minutes = np.arange(_MINUTES) / _MINUTES
     clock = 1.0 + 0.5 * np.sin(2 * np.pi * (minutes - 0.35))

@@ -13,12 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mts_simulator.clock import day_number
-from mts_simulator.coins import Coin
 from mts_simulator.noise import Floats, generator, key_of
+
+if TYPE_CHECKING:
+    from mts_simulator.coins import Coin
 
 FIRST_DAY = day_number(date(2017, 1, 1))
 DAYS = day_number(date(2042, 1, 1)) - FIRST_DAY
@@ -26,6 +29,7 @@ DAYS = day_number(date(2042, 1, 1)) - FIRST_DAY
 MARKET_VOLATILITY = 0.024
 _MARKET_REVERSION = 0.008
 _OWN_REVERSION = 0.004
+_PEG_REVERSION = 0.5
 _CYCLE_YEARS = 4.0
 _CYCLE_SWING = 0.45
 _LEVEL_DAY = day_number(date(2021, 7, 1)) - FIRST_DAY
@@ -97,13 +101,14 @@ class World:
         """The VIX at the end of each day (weekends included: the index moves, nobody prints it)."""
         shocks = _VIX_VOLATILITY * self.shocks[1] + _STRESS_VIX_DRIFT * self.stress
         level: Floats = np.exp(_VIX_CALM + _reverting(shocks, _VIX_REVERSION)[1:])
-        return np.clip(level, *_VIX_BOUNDS)
+        low, high = _VIX_BOUNDS
+        return np.clip(level, low, high)
 
     def log_price(self, coin: Coin) -> Floats:
         """Log price of a coin at each midnight."""
         own = generator(key_of(self.seed, "coin", coin.id)).standard_normal(DAYS)
         if coin.beta == 0:
-            return np.log(coin.level_usd) + _reverting(coin.own_volatility * own, 0.5)
+            return float(np.log(coin.level_usd)) + _reverting(coin.own_volatility * own, _PEG_REVERSION)
         years = (np.arange(DAYS + 1) - _LEVEL_DAY) / 365.25
         cycle = _CYCLE_SWING * np.sin(2 * np.pi * years / _CYCLE_YEARS)
         level: Floats = np.log(coin.level_usd) + coin.growth * years + coin.beta * (cycle + self.market)

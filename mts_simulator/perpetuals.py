@@ -7,10 +7,11 @@ implement. Numbers are text already, so that a recording is served digit for dig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from mts_simulator.intervals import Interval
-from mts_simulator.wire import JsonObject
+if TYPE_CHECKING:
+    from mts_simulator.intervals import Interval
+    from mts_simulator.wire import JsonObject
 
 
 class Candle(NamedTuple):

@@ -6,19 +6,23 @@ built in its wire module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mts_simulator.books import STEP_MS, SeededBooks, Side
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from mts_simulator.coins import COINS_BY_PERPETUAL, DEFAULT_FUNDING_HOURS, Coin
-from mts_simulator.intervals import Interval
 from mts_simulator.market import FIRST_MS, Bars, Market
 from mts_simulator.noise import Floats, Ints, key_of, uniform
 from mts_simulator.paths import DAYS, FIRST_DAY
 from mts_simulator.perpetuals import Candle, Ladder, Mark, Settlement, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mts_simulator.intervals import Interval
 
 FUNDING_SWITCH_MS = 1_740_787_200_000
 """2025-03-01: before it every symbol settled every 8 hours."""
@@ -27,6 +31,7 @@ _INTEREST_RATE = 1e-4
 _RATE_SWING = 2.2e-4
 _RATE_LIMIT = 3e-3
 _SETTLE_JITTER_MS = 15
+_USUAL_WEEK = 0.06
 _UPDATES_A_STEP = 37
 _MIDNIGHTS = FIRST_DAY + np.arange(DAYS + 1)
 
@@ -141,14 +146,16 @@ class SeededPerpetuals:
         noise = uniform(self._key("rate", coin), times // MINUTE_MS) - 0.5
         hours = np.array([self.funding_hours(coin, int(ms)) for ms in times])
         rate = _INTEREST_RATE + _RATE_SWING * (0.7 * mood + 0.5 * own + 0.4 * noise)
-        return np.clip(rate, -_RATE_LIMIT, _RATE_LIMIT) * hours / DEFAULT_FUNDING_HOURS
+        settled: Floats = np.clip(rate, -_RATE_LIMIT, _RATE_LIMIT) * hours / DEFAULT_FUNDING_HOURS
+        return settled
 
     @cached_property
     def _mood(self) -> Floats:
         """The market's move over a week, in units of its usual size, at each midnight."""
         market = self.market.world.market
         week = market - np.concatenate([np.repeat(market[0], 7), market[:-7]])
-        return np.tanh(week / 0.06)
+        mood: Floats = np.tanh(week / _USUAL_WEEK)
+        return mood
 
     def _settle_times(self, coin: Coin, start: int, end: int, window: Window) -> Ints:
         """Settlement times in ``[start, end]``, a little more than the window's limit at its wanted end."""

@@ -1,10 +1,12 @@
 """Seeded CoinGecko: rankings and irregular price points of the seeded market.
 
-What belongs here: the seeded ``CoinGeckoData``. Points lie up to minutes after their grid time, each always at
-the same moment; daily points lie at midnight; the last point of a chart that reaches now is now.
+What belongs here: the seeded ``CoinGeckoData``. Points lie up to minutes after their grid time, each always
+at the same moment; daily points lie at midnight; the last point of a chart that reaches now is now.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from mts_simulator.coingecko import FIVE_MINUTES_MS, Point
 from mts_simulator.coins import COINS, COINS_BY_ID, Coin
 from mts_simulator.market import FIRST_MS, Market
 from mts_simulator.noise import Ints, key_of, uniform
-from mts_simulator.wire import JsonObject
+
+if TYPE_CHECKING:
+    from mts_simulator.wire import JsonObject
 
 _LATENESS_MS = {FIVE_MINUTES_MS: 170_000, HOUR_MS: 240_000, DAY_MS: 0}
 

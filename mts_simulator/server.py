@@ -1,6 +1,7 @@
-"""The HTTP shell: sockets to calls, replies to sockets, faults carried out, requests logged, control endpoint.
+"""The HTTP shell: sockets to calls and back, faults carried out, requests logged, the control endpoint.
 
-What belongs here: everything that touches aiohttp for REST. What a service answers is decided in its wire module.
+What belongs here: everything that touches aiohttp for REST. What a service answers is decided in its wire
+module.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from mts_simulator.clock import Clock
 from mts_simulator.faults import Fault, FaultBook
 from mts_simulator.wire import Call, Reply, Service
 
-_PAGE = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mts_simulator.clock import Clock
+
+_PAGE = "<!DOCTYPE html><html><title>Just a moment...</title><body>Checking your browser</body></html>"
 _CONTROL = "/control"
 
 _log = logging.getLogger(__name__)
@@ -71,7 +76,7 @@ class RequestLog:
         """Requests to a service whose path starts with ``path``."""
         return [request for request in self if request.service == service and request.path.startswith(path)]
 
-    def __iter__(self) -> Iterable[LoggedRequest]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[LoggedRequest]:
         with self._lock:
             return iter(list(self._all))
 

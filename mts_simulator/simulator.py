@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from mts_simulator.binance import Binance, SeededBinance
 from mts_simulator.bybit import Bybit, SeededBybit
 from mts_simulator.clock import Clock
-from mts_simulator.coingecko import CoinGecko
+from mts_simulator.coingecko import CoinGecko, CoinGeckoData
 from mts_simulator.errors import SimulatorError
 from mts_simulator.faults import FaultBook
 from mts_simulator.fred import Fred
-from mts_simulator.macro import SeededMacro
+from mts_simulator.macro import MacroData, SeededMacro
 from mts_simulator.market import Market
+from mts_simulator.recordings import Recordings
+from mts_simulator.replay import ReplayBinance, ReplayBybit, ReplayCoinGecko, ReplayMacro, default_now
 from mts_simulator.seeded_coingecko import SeededCoinGecko
 from mts_simulator.server import RequestLog, Shell
-from mts_simulator.wire import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from mts_simulator.perpetuals import BinanceData, BybitData
+    from mts_simulator.wire import Service
 
 DEFAULT_SEED = 7
 _HOST = "127.0.0.1"
@@ -44,8 +52,8 @@ class SimulatorConfig:
         port: TCP port on 127.0.0.1; 0 picks a free one.
         seed: The same seed shows the same market.
         replay: Folder of recordings to serve instead of seeded data.
-        now: What the simulated clock shows at the start (aware); real time, or in replay mode the newest still
-            open candle of the recordings, when absent.
+        now: What the simulated clock shows at the start (aware); real time, or in replay mode the newest
+            still open candle of the recordings, when absent.
         enforce_limits: Whether the services answer 429, 418 and 403 when their limits are exceeded.
         funding_every_s: Settle funding this often instead of every 8, 4 or 1 hours.
     """
@@ -95,15 +103,18 @@ class Simulator:
             SimulatorError: When the port is taken.
         """
         app = Shell(self._services, self.clock, self.faults, self.requests).application()
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, _HOST, self._config.port, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
+        site = web.TCPSite(self._runner, _HOST, self._config.port)
         try:
             await site.start()
         except (OSError, OverflowError) as error:
             await self.stop()
             raise SimulatorError(
-                f"port {self._config.port} on {_HOST} cannot be used ({error}); choose another one, or 0 for any"
+                f"port {self._config.port} on {_HOST} cannot be used ({error}); "
+                "choose another one, or 0 for any"
             ) from None
         self.port = self._runner.addresses[0][1]
 
@@ -122,19 +133,17 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
         SimulatorError: When it cannot start.
     """
     simulator = Simulator(config or SimulatorConfig())
-    started = threading.Event()
-    failure: list[BaseException] = []
+    started: Future[None] = Future()
     loop = asyncio.new_event_loop()
     stopping = asyncio.Event()
 
     async def run() -> None:
         try:
             await simulator.start()
-        except SimulatorError as error:
-            failure.append(error)
+        except Exception as error:  # noqa: BLE001  handed to the thread that waits for the start
+            started.set_exception(error)
             return
-        finally:
-            started.set()
+        started.set_result(None)
         await stopping.wait()
         await simulator.stop()
 
@@ -144,11 +153,7 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
 
     thread = threading.Thread(target=work, name="mts-simulator", daemon=True)
     thread.start()
-    if not started.wait(_START_TIMEOUT_S):
-        raise SimulatorError(f"the simulator did not start within {_START_TIMEOUT_S:.0f} s")
-    if failure:
-        thread.join()
-        raise failure[0]
+    started.result(_START_TIMEOUT_S)
     try:
         yield simulator
     finally:
@@ -158,14 +163,27 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
 
 def _assemble(config: SimulatorConfig) -> tuple[Clock, list[Service]]:
     """The clock and the services over seeded or recorded data."""
+    coins: CoinGeckoData
+    macro: MacroData
+    binance: BinanceData
+    bybit: BybitData
+    now = config.now
+    if config.replay is None:
+        market = Market(config.seed)
+        coins, macro = SeededCoinGecko(market, config.seed), SeededMacro(market.world)
+        binance = SeededBinance(market, "binance", config.seed, config.funding_every_s)
+        bybit = SeededBybit(market, "bybit", config.seed, config.funding_every_s)
+    else:
+        recordings = Recordings(config.replay)
+        coins, macro = ReplayCoinGecko(recordings), ReplayMacro(recordings)
+        binance, bybit = ReplayBinance(recordings), ReplayBybit(recordings)
+        now = now or default_now(recordings)
     limits = config.enforce_limits
-    market = Market(config.seed)
-    coins = SeededCoinGecko(market, config.seed)
     services: list[Service] = [
         CoinGecko(coins, enforce_limits=limits),
         CoinGecko(coins, pro=True, enforce_limits=limits),
-        Fred(SeededMacro(market.world), enforce_limits=limits),
-        Binance(SeededBinance(market, "binance", config.seed, config.funding_every_s), enforce_limits=limits),
-        Bybit(SeededBybit(market, "bybit", config.seed, config.funding_every_s), enforce_limits=limits),
+        Fred(macro, enforce_limits=limits),
+        Binance(binance, enforce_limits=limits),
+        Bybit(bybit, enforce_limits=limits),
     ]
-    return Clock(config.now), services
+    return Clock(now), services

@@ -1,14 +1,17 @@
 """What a service is given and what it answers: plain values, no socket.
 
-What belongs here: the request and reply every wire module works with. The HTTP shell turns sockets into these.
+What belongs here: the request and reply every wire module works with. The HTTP shell turns sockets into
+these.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 JsonObject = dict[str, Any]
 """A JSON object in a service's own spelling."""
