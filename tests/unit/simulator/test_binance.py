@@ -79,9 +79,7 @@ def test_weight_adds_up_in_a_fixed_minute(market: Market) -> None:
     service = Binance(SeededBinance(market, "binance", SEED))
     minute = NOW_MS // MINUTE_MS * MINUTE_MS
     used = [
-        ask(service, "/fapi/v1/depth", now_ms=ms, symbol="BTCUSDT", limit=1000).headers[
-            "X-MBX-USED-WEIGHT-1M"
-        ]
+        ask(service, "/fapi/v1/depth", now_ms=ms, symbol="BTCUSDT", limit=1000).headers["X-MBX-USED-WEIGHT-1M"]
         for ms in (minute, minute + 59_999, minute + 60_000)
     ]
     assert used == ["20", "40", "20"]

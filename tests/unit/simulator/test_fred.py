@@ -55,12 +55,8 @@ def small() -> Fred:
     return Fred(ThreeVintages())
 
 
-def observations(
-    fred: Fred, series_id: str, *, now_ms: int = NOW_MS, **query: JsonValue
-) -> list[dict[str, str]]:
-    body = ask_json(
-        fred, OBSERVATIONS, now_ms=now_ms, series_id=series_id, api_key=KEY, file_type="json", **query
-    )
+def observations(fred: Fred, series_id: str, *, now_ms: int = NOW_MS, **query: JsonValue) -> list[dict[str, str]]:
+    body = ask_json(fred, OBSERVATIONS, now_ms=now_ms, series_id=series_id, api_key=KEY, file_type="json", **query)
     rows: list[dict[str, str]] = body["observations"]
     return rows
 
@@ -244,9 +240,7 @@ def test_today_is_a_us_central_day(fred: Fred) -> None:
 
 def test_more_than_2000_vintages_are_refused(fred: Fred) -> None:
     """A daily series since 2017 has more vintages than one request may cover."""
-    message = error_of(
-        fred, series_id="VIXCLS", api_key=KEY, realtime_start="1776-07-04", realtime_end=FOREVER
-    )
+    message = error_of(fred, series_id="VIXCLS", api_key=KEY, realtime_start="1776-07-04", realtime_end=FOREVER)
     assert "This exceeds the maximum number of vintage dates allowed (2000)." in message
 
 
