@@ -11,7 +11,7 @@ import pytest
 from mts_dagster.sources.errors import BlockedByLocationError, SourceError, UnknownSymbolError
 from mts_dagster.sources.fetch import KlineWindow, fetch_klines, in_parallel
 from mts_dagster.sources.instruments import Instrument
-from mts_dagster.sources.klines import STEP_MS, Candle, ClockOffset, funding_frame, klines_frame
+from mts_dagster.sources.klines import STEP_MS, Candle, ClockOffset, FundingRow, funding_frame, klines_frame
 
 START = datetime(2024, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -46,7 +46,7 @@ class Exchange:
         )
 
     def funding_rates(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
-        return funding_frame(symbol, [])
+        return funding_frame(symbol, [FundingRow(round(start.timestamp() * 1000), "0")] if start < end else [])
 
     def clock_offset(self) -> ClockOffset:
         return ClockOffset(0, 0)

@@ -311,6 +311,7 @@ def test_business_days_are_those_of_the_government(about: str, count: int, expec
     assert shifted == pd.Timestamp(expected)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dates(day("1990-01-01"), day("2030-12-31")), st.integers(0, 60))
 def test_a_lag_never_leads_into_the_past(about: date, count: int) -> None:
     """Whatever the day and the lag, nothing is known before its day."""

@@ -19,12 +19,18 @@ KEY = "abcdef0123456789abcdef0123456789"
         f"Max retries exceeded with url: /x?API_KEY={KEY} (Caused by ...)",
         f"https://pro/x?x_cg_pro_api_key={KEY}",
         f"https://x/y?apikey={KEY}'",
+        f"https://x/y?a=1&token={KEY}#part",
     ],
 )
 def test_key_parameters_are_hidden(text: str) -> None:
     """Wherever the parameter stands and however it is written."""
     assert KEY not in redact(text)
     assert "=***" in redact(text)
+
+
+def test_logins_are_hidden() -> None:
+    """A user and password in a base URL, as some proxies want them."""
+    assert redact("https://user:secret@shop.example/x?a=b@c") == "https://***@shop.example/x?a=b@c"
 
 
 def test_other_parameters_stay() -> None:
