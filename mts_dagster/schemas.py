@@ -33,6 +33,9 @@ SQL_TYPES = {
     "datetime64[ns]": "DATE",
 }
 
+# DuckDB reports some types by their long name.
+SQL_TYPE_NAMES = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
+
 
 @dataclass(frozen=True)
 class Column:

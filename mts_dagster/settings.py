@@ -30,9 +30,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path("data"), description="Folder that holds all state of this instance.")
-    catalog: str = Field(
-        "", description="Catalog: sqlite:FILE or postgres:CONNINFO. Default: lake.sqlite in home."
-    )
+    catalog: str = Field("", description="Catalog: sqlite:FILE or postgres:CONNINFO. Default: lake.sqlite in home.")
     data_path: str = Field("", description="Folder or s3:// prefix of the Parquet files. Default: lake/ in home.")
     lock_wait_s: float = Field(60.0, gt=0, description="Longest wait for the writer lock, seconds.")
     duckdb_memory_limit: str = Field("2GB", description="DuckDB's memory limit per connection.")
@@ -94,9 +92,7 @@ class Settings(BaseSettings):
 
     dagster_port: int = Field(3000, ge=0, le=65535, description="Port of the Dagster UI.")
 
-    @field_validator(
-        "coins", "kline_intervals", "kline_venues", "macro_indicators", "strategy_folders", mode="before"
-    )
+    @field_validator("coins", "kline_intervals", "kline_venues", "macro_indicators", "strategy_folders", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - what the environment holds is not known yet
         if isinstance(value, str):

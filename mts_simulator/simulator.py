@@ -40,6 +40,16 @@ DEFAULT_SEED = 7
 _HOST = "127.0.0.1"
 _ENV = {"coingecko": "COINGECKO", "coingecko_pro": "COINGECKO_PRO", "fred": "FRED", "binance": "BINANCE",
         "bybit": "BYBIT"}  # fmt: skip
+_ACCESS = {
+    "MTS_COINGECKO_PLAN": "pro",
+    "MTS_COINGECKO_API_KEY": "CG-simulated",
+    "MTS_FRED_API_KEY": "simulated0simulated0simulated000",
+    # Nobody's budget is spent on loopback.
+    "MTS_COINGECKO_REQUESTS_PER_MINUTE": "60000",
+    "MTS_FRED_REQUESTS_PER_SECOND": "1000",
+    "MTS_BINANCE_WEIGHT_PER_MINUTE": "600000",
+    "MTS_BYBIT_REQUESTS_PER_5S": "50000",
+}
 _START_TIMEOUT_S = 60.0
 _SHUTDOWN_TIMEOUT_S = 0.5
 
@@ -93,8 +103,8 @@ class Simulator:
         return {service.name: f"http://{_HOST}:{self.port}{service.mount}" for service in self._services}
 
     def env(self) -> dict[str, str]:
-        """Environment variables that point the clients at this simulator."""
-        return {f"MTS_{_ENV[name]}_URL": url for name, url in self.urls.items()}
+        """Environment variables that point the clients at this simulator: addresses, keys, and budgets for loopback."""
+        return {**{f"MTS_{_ENV[name]}_URL": url for name, url in self.urls.items()}, **_ACCESS}
 
     async def start(self) -> None:
         """Listen.
@@ -113,8 +123,7 @@ class Simulator:
         except (OSError, OverflowError) as error:
             await self.stop()
             raise SimulatorError(
-                f"port {self._config.port} on {_HOST} cannot be used ({error}); "
-                "choose another one, or 0 for any"
+                f"port {self._config.port} on {_HOST} cannot be used ({error}); choose another one, or 0 for any"
             ) from None
         self.port = self._runner.addresses[0][1]
 

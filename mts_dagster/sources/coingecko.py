@@ -189,6 +189,17 @@ class CoinGecko:
             ranking += tracked
         return ranking_frame(ranking, top_n=top_n, now=self._clock.utc(), source_tier=tier)
 
+    def require_coin(self, coin: str) -> None:
+        """Make sure that CoinGecko ranks a coin of this id.
+
+        Raises:
+            UnknownSymbolError: it does not.
+        """
+        if coin not in set(self.markets(1, [coin])["coin"]):
+            raise UnknownSymbolError(
+                NAME, f"there is no coin {coin!r}", advice="use the id from the address of its page, e.g. bitcoin"
+            )
+
     def price_points(self, coin: str, start: datetime, end: datetime) -> PriceHistory:
         """Sampled prices of ``[start, end)``, hourly or finer, in requests of at most 90 days.
 
@@ -207,9 +218,7 @@ class CoinGecko:
         for asked in chunks(start, min(end, now), CHUNK):
             window, tier, (found, without_price) = self._chart(coin, asked, now)
             if window[0] > asked[0]:
-                uncovered.append(
-                    Uncovered(asked[0], window[0], f"the {tier} service keeps {PUBLIC_HISTORY.days} days")
-                )
+                uncovered.append(Uncovered(asked[0], window[0], f"the {tier} service keeps {PUBLIC_HISTORY.days} days"))
             inside = [sample for sample in found if epoch_ms(window[0]) <= sample[0] < epoch_ms(window[1])]
             if is_coarse(inside):
                 coarse.append(window)
@@ -291,9 +300,7 @@ def chunks(start: datetime, end: datetime, size: timedelta) -> list[tuple[dateti
 
 def first_public_day(now: datetime) -> datetime:
     """Start of the oldest UTC day that the public host serves in full: no day comes out half covered."""
-    return (now - PUBLIC_HISTORY).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(
-        days=1
-    )
+    return (now - PUBLIC_HISTORY).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
 def range_params(window: tuple[datetime, datetime]) -> dict[str, Value]:
@@ -332,9 +339,7 @@ def read_chart(answer: dict[str, list[list[Any]]]) -> tuple[list[Sample], int]:
 def read_ohlc(rows: list[list[Any]]) -> list[tuple[int, float, float, float, float]]:
     """Rows of ``/ohlc``: close time ms and four prices; rows with a null price are left out."""
     return [
-        (int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4]))
-        for row in rows
-        if None not in row
+        (int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4])) for row in rows if None not in row
     ]
 
 
@@ -425,9 +430,7 @@ def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # 
     code = vendor_code(document)
     if TOO_MANY in (reply.status, code):
         limited = rate_limited(NAME, reply, now, otherwise=now + PAUSE_AFTER_LIMIT)
-        limited.advice = (
-            "lower MTS_COINGECKO_REQUESTS_PER_MINUTE, or use a Demo key (free) with MTS_COINGECKO_PLAN"
-        )
+        limited.advice = "lower MTS_COINGECKO_REQUESTS_PER_MINUTE, or use a Demo key (free) with MTS_COINGECKO_PLAN"
         return limited
     if code in CODES:
         kind, problem, advice = CODES[code]

@@ -64,9 +64,7 @@ class Series:
 
 SERIES = {
     "VIXCLS": Series("CBOE Volatility Index (VIX), close", "index points"),
-    "DTWEXBGS": Series(
-        "Nominal Broad U.S. Dollar Index (Fed, trade weighted), not ICE DXY", "index, Jan 2006 = 100"
-    ),
+    "DTWEXBGS": Series("Nominal Broad U.S. Dollar Index (Fed, trade weighted), not ICE DXY", "index, Jan 2006 = 100"),
     "DGS10": Series("10-Year Treasury Constant Maturity Rate", "percent a year"),
     "DFF": Series("Effective Federal Funds Rate, daily", "percent a year"),
 }
@@ -146,9 +144,7 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
             raise
         return sorted({date.fromisoformat(str(child.text)) for page in pages for child in page})
 
-    def _releases(
-        self, indicator: str, start: date, end: date, windows: Sequence[tuple[date, date]]
-    ) -> pd.DataFrame:
+    def _releases(self, indicator: str, start: date, end: date, windows: Sequence[tuple[date, date]]) -> pd.DataFrame:
         """Releases in the real-time windows; without any, those of today by FRED's own calendar."""
         params: dict[str, Value] = {
             "series_id": indicator,

@@ -86,9 +86,7 @@ class HostFile:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False
-            )
+            self._connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
             self._connection.execute("pragma synchronous = off")
             self._connection.executescript(TABLES)
         except (OSError, sqlite3.Error) as failure:

@@ -144,11 +144,7 @@ class InstrumentList:
             None for a coin without a perpetual at that time.
         """
         return next(
-            (
-                entry
-                for entry in self.listings(coin, ALWAYS, NEVER, ticker=ticker)
-                if entry.start <= on < entry.end
-            ),
+            (entry for entry in self.listings(coin, ALWAYS, NEVER, ticker=ticker) if entry.start <= on < entry.end),
             None,
         )
 
