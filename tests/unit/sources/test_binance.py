@@ -115,17 +115,13 @@ def test_a_page_that_stands_still_ends(server: ScriptedServer, binance: Binance)
         binance.klines("bitcoin", "BTCUSDT", "1h", FIRST, FIRST + timedelta(hours=3000))
 
 
-@pytest.mark.parametrize(
-    ("limit", "weight"), [(1, 1), (99, 1), (100, 2), (499, 2), (500, 5), (1000, 5), (1500, 10)]
-)
+@pytest.mark.parametrize(("limit", "weight"), [(1, 1), (99, 1), (100, 2), (499, 2), (500, 5), (1000, 5), (1500, 10)])
 def test_weights_of_pages(limit: int, weight: int) -> None:
     """The documented steps."""
     assert kline_weight(limit) == weight
 
 
-def test_pauses_when_the_address_has_used_its_weight(
-    server: ScriptedServer, binance: Binance, time_: FakeTime
-) -> None:
+def test_pauses_when_the_address_has_used_its_weight(server: ScriptedServer, binance: Binance, time_: FakeTime) -> None:
     """At 2160 of 2400 the next request waits for the next minute: 12:00:30 to 12:01:01."""
     server.answer({"serverTime": FIRST_MS}, X_MBX_USED_WEIGHT_1M="2160").answer({"serverTime": FIRST_MS})
     binance.server_time()
@@ -171,9 +167,7 @@ def test_a_ban_in_the_text_holds_for_every_session(
         (503, {"code": -1008, "msg": "Server is overloaded."}, SourceUnavailableError),
     ],
 )
-def test_codes(
-    server: ScriptedServer, binance: Binance, status: int, body: object, kind: type[SourceError]
-) -> None:
+def test_codes(server: ScriptedServer, binance: Binance, status: int, body: object, kind: type[SourceError]) -> None:
     """Each code is the error that a user would act on."""
     server.answer(body, status)
     with pytest.raises(kind) as caught:
@@ -198,9 +192,9 @@ def test_funding_pages_forward(server: ScriptedServer, binance: Binance) -> None
     def reply(request: Seen) -> object:
         start, end = int(request.query["startTime"]), int(request.query["endTime"])
         inside = [moment for moment in settled if start <= moment <= end]
-        return [
-            {"symbol": "BTCUSDT", "fundingTime": at, "fundingRate": "0.0001", "markPrice": "9"} for at in inside
-        ][:1000]
+        return [{"symbol": "BTCUSDT", "fundingTime": at, "fundingRate": "0.0001", "markPrice": "9"} for at in inside][
+            :1000
+        ]
 
     server.respond(reply)
     frame = binance.funding_rates("BTCUSDT", FIRST, FIRST + timedelta(hours=8 * 1200))
@@ -219,6 +213,4 @@ def test_recorded_funding(recordings: Path) -> None:
 
 def test_next_minute_has_a_second_of_margin() -> None:
     """From any second of a minute to the first second of the next."""
-    assert next_minute(datetime(2026, 1, 1, 23, 59, 59, 5, tzinfo=UTC)) == datetime(
-        2026, 1, 2, 0, 0, 1, tzinfo=UTC
-    )
+    assert next_minute(datetime(2026, 1, 1, 23, 59, 59, 5, tzinfo=UTC)) == datetime(2026, 1, 2, 0, 0, 1, tzinfo=UTC)

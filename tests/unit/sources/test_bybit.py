@@ -50,9 +50,7 @@ class Exchange:
 
     def __call__(self, request: Seen) -> object:
         if request.path == "/v5/market/time":
-            return enveloped(
-                {"timeSecond": str(self.server_ms // 1000), "timeNano": str(self.server_ms * 1_000_000)}
-            )
+            return enveloped({"timeSecond": str(self.server_ms // 1000), "timeNano": str(self.server_ms * 1_000_000)})
         start, end = int(request.query["start"]), min(int(request.query["end"]), self.server_ms)
         begin = max(FIRST_MS, -(-start // HOUR_MS) * HOUR_MS)
         opens = sorted(range(begin, end + 1, HOUR_MS), reverse=True)[: int(request.query["limit"])]
@@ -120,9 +118,7 @@ def test_passing_codes_are_repeated(server: ScriptedServer, bybit: Bybit, code: 
     assert bybit.server_time() == FIRST
 
 
-def test_passing_codes_open_the_circuit(
-    server: ScriptedServer, make_settings: MakeSettings, time_: FakeTime
-) -> None:
+def test_passing_codes_open_the_circuit(server: ScriptedServer, make_settings: MakeSettings, time_: FakeTime) -> None:
     """A server that keeps restarting is left alone like one that cannot be reached."""
     server.answer(rejected(10016))
     settings = make_settings(bybit_url=server.url, http_retries=0, http_circuit_failures=2)

@@ -133,9 +133,7 @@ def test_pro_falls_back_when_it_fails(
     assert KEY not in str(server.seen)
 
 
-def test_pro_falls_back_when_nobody_listens(
-    server: ScriptedServer, open_client: OpenClient, dead_url: str
-) -> None:
+def test_pro_falls_back_when_nobody_listens(server: ScriptedServer, open_client: OpenClient, dead_url: str) -> None:
     """A refused connection counts as unavailable."""
     server.answer(PONG)
     assert pro(open_client, coingecko_pro_url=dead_url).ping() == "public_fallback"
@@ -256,9 +254,7 @@ def test_samples_without_a_price_are_dropped_and_counted() -> None:
     assert (samples, dropped) == ([(ms(TODAY + 2 * HOUR), 100.0, 5000.0, None)], 2)
 
 
-def test_daily_points_where_hourly_were_asked_for_are_declared(
-    server: ScriptedServer, open_client: OpenClient
-) -> None:
+def test_daily_points_where_hourly_were_asked_for_are_declared(server: ScriptedServer, open_client: OpenClient) -> None:
     """After a fallback the spacing may be coarser; the part says so instead of passing for hourly."""
     server.answer(chart(*(TODAY - 10 * DAY + DAY * at for at in range(10))))
     history = open_client().price_points("bitcoin", TODAY - 10 * DAY, TODAY)

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
+from mts_dagster.lake.slices import Slice
 from mts_dagster.sources.errors import BlockedByLocationError, SourceError, UnknownSymbolError
 from mts_dagster.sources.fetch import KlineWindow, fetch_klines, in_parallel
+from mts_dagster.sources.history import candles
 from mts_dagster.sources.instruments import Instrument
 from mts_dagster.sources.klines import STEP_MS, Candle, ClockOffset, FundingRow, funding_frame, klines_frame
 
@@ -47,6 +49,11 @@ class Exchange:
 
     def funding_rates(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
         return funding_frame(symbol, [FundingRow(round(start.timestamp() * 1000), "0")] if start < end else [])
+
+    def server_time(self) -> datetime:
+        if self.refusal is not None:
+            raise self.refusal
+        return START + 400 * DAY
 
     def clock_offset(self) -> ClockOffset:
         return ClockOffset(0, 0)
@@ -124,3 +131,38 @@ def test_a_defect_ends_everything() -> None:
 def test_a_window_reads_well() -> None:
     """Progress lines name venue, coin, interval and window."""
     assert str(window("bitcoin", days=1)) == "binance bitcoin 1d [2024-07-01 00:00, 2024-07-02 00:00) UTC"
+
+
+JULY = (Slice(START, START + 31 * DAY, ("bitcoin", "render-token", "tether")),)
+
+
+def test_the_second_venue_fills_what_the_first_one_lacks() -> None:
+    """Binance lists bitcoin alone: Render comes from Bybit, bitcoin is not fetched twice."""
+    venues = (Exchange("binance", {"BTCUSDT": "BTC"}), Exchange("bybit", {"BTCUSDT": "BTC", "RENDERUSDT": "RENDER"}))
+    collected = candles(venues, JULY, ["1d"], {})
+    assert collected.problems == ()
+    assert collected.frame.groupby(["coin", "venue"]).size().to_dict() == {
+        ("bitcoin", "binance"): 31,
+        ("render-token", "bybit"): 6,
+    }
+
+
+def test_a_refused_venue_is_a_problem_in_words() -> None:
+    """Bybit's rows and one line about Binance, however many windows it refused."""
+    refused = Exchange("binance", {}, BlockedByLocationError("binance", "refused"))
+    collected = candles((refused, Exchange("bybit", {"BTCUSDT": "BTC"})), JULY, ["1d", "1h"], {})
+    assert collected.problems == ("binance: refused",)
+    assert set(collected.frame["venue"]) == {"bybit"}
+
+
+def test_no_answer_at_all_is_an_error() -> None:
+    """When every venue refuses there is nothing to store, and the first refusal is raised."""
+    with pytest.raises(BlockedByLocationError, match="binance: refused"):
+        candles((Exchange("binance", {}, BlockedByLocationError("binance", "refused")),), JULY, ["1d"], {})
+
+
+def test_no_venue_lists_any_of_the_coins() -> None:
+    """Tether alone: no rows, no problem, the contract's columns."""
+    collected = candles((LISTED,), (Slice(START, START + DAY, ("tether",)),), ["1d"], {})
+    assert (len(collected.frame), collected.problems) == (0, ())
+    assert "open_time" in collected.frame.columns

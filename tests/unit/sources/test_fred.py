@@ -173,9 +173,7 @@ def test_the_missing_value_is_a_null_row(open_client: OpenClient) -> None:
     assert stored(frame) == [("2026-01-01", None, "2026-01-02", "vintage")]
 
 
-def test_a_clipped_start_is_not_taken_for_a_vintage(
-    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clipped_start_is_not_taken_for_a_vintage(open_client: OpenClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """With requests of two vintages, what was valid when a window begins is the old value, not a new one."""
     monkeypatch.setattr("mts_dagster.sources.fred.VINTAGES_PER_REQUEST", 2)
     days = [day("2026-03-02") + timedelta(days=at) for at in range(4)]
@@ -204,9 +202,7 @@ def test_a_recent_window_asks_for_recent_vintages_only(server: ScriptedServer, o
 def test_a_projection_keeps_its_first_vintage(server: ScriptedServer, open_client: OpenClient) -> None:
     """A value for March that was published in January: known since January, not since the window's start."""
     vintages = [day("2026-01-10"), day("2026-02-10"), day("2026-03-10")]
-    archive = Archive(
-        [(day("2026-03-15"), vintages[0], "2.0")] + [(vintage, vintage, "1") for vintage in vintages[1:]]
-    )
+    archive = Archive([(day("2026-03-15"), vintages[0], "2.0")] + [(vintage, vintage, "1") for vintage in vintages[1:]])
     frame = open_client(archive).observations("FEDTARMD", day("2026-03-15"), day("2026-03-16"))
     assert stored(frame) == [("2026-03-15", 2.0, "2026-01-10", "vintage")]
 
@@ -268,9 +264,7 @@ def test_windows_of_any_size_give_the_same_releases(data: st.DataObject) -> None
         return parse_observations(document)  # type: ignore[arg-type]
 
     whole = stitch([ask(first, last) for first, last in realtime_windows(archive.vintages, 1000)])
-    cut = stitch(
-        [ask(first, last) for first, last in realtime_windows(archive.vintages, data.draw(st.integers(1, 5)))]
-    )
+    cut = stitch([ask(first, last) for first, last in realtime_windows(archive.vintages, data.draw(st.integers(1, 5)))])
     pd.testing.assert_frame_equal(cut, whole)
     assert len(whole) == len(releases)
 
@@ -344,9 +338,7 @@ def test_point_in_time_is_pure() -> None:
         }
     )
     before = releases.copy()
-    point_in_time(
-        releases, indicator="DFF", first_vintage=day("2026-03-20"), lag_business_days=1, publication_hour=17
-    )
+    point_in_time(releases, indicator="DFF", first_vintage=day("2026-03-20"), lag_business_days=1, publication_hour=17)
     pd.testing.assert_frame_equal(releases, before)
 
 

@@ -41,9 +41,7 @@ def test_other_parameters_stay() -> None:
 
 def test_log_records_are_rewritten_not_dropped() -> None:
     """Text and arguments are cleaned; other arguments keep their type."""
-    record = logging.LogRecord(
-        "x", logging.DEBUG, "f", 1, f"GET ?api_key={KEY} %s %d", (f"?api_key={KEY}", 7), None
-    )
+    record = logging.LogRecord("x", logging.DEBUG, "f", 1, f"GET ?api_key={KEY} %s %d", (f"?api_key={KEY}", 7), None)
     assert KeyFilter().filter(record)
     assert record.getMessage() == "GET ?api_key=*** ?api_key=*** 7"
 
