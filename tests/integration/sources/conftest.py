@@ -40,7 +40,7 @@ class World:
 @pytest.fixture
 def start_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[SimulatorConfig], World]]:
     """Start a simulator of any kind; it stops with the test."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.chdir(tmp_path)
     running = []
 
