@@ -34,8 +34,9 @@ from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import BadRequestError, SourceError, Subject, UnauthorisedError, UnknownSymbolError
 from mts_dagster.sources.frames import conform
 from mts_dagster.sources.hosts import Cost
-from mts_dagster.sources.http import Clock, HttpSession, Reply, Service, Value, rate_limited
+from mts_dagster.sources.http import Clock, HttpSession, Value
 from mts_dagster.sources.redaction import QueryKey
+from mts_dagster.sources.replies import Reply, Service, rate_limited
 
 NAME = "fred"
 REQUESTS = "requests"

@@ -17,8 +17,10 @@ from mts_dagster.sources.coingecko import (
     chunks,
     first_public_day,
     merge_uncovered,
-    points_frame,
     range_params,
+)
+from mts_dagster.sources.coingecko_wire import (
+    points_frame,
     ranking_frame,
     read_chart,
     read_ranking,

@@ -30,8 +30,9 @@ from mts_dagster.sources.errors import (
     UnknownSymbolError,
 )
 from mts_dagster.sources.hosts import Cost
-from mts_dagster.sources.http import HttpSession, Service
+from mts_dagster.sources.http import HttpSession
 from mts_dagster.sources.redaction import HeaderKey, NoKey, QueryKey
+from mts_dagster.sources.replies import Service
 
 from .loopback import START, FakeTime, MakeSettings, ScriptedServer
 
