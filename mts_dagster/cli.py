@@ -8,6 +8,7 @@ on stderr and exit code 2; a failure of the world is one line and exit code 1.
 from __future__ import annotations
 
 import sys
+import warnings
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,7 +59,8 @@ def collect_macro(
     start: StartOption = None,
     end: EndOption = None,
     indicators: Annotated[
-        list[str] | None, typer.Option("--indicators", help="FRED series ids, comma separated; default: all configured.")
+        list[str] | None,
+        typer.Option("--indicators", help="FRED series ids, comma separated; default: all configured."),
     ] = None,
 ) -> None:
     """Pull macro series from FRED into the lake and rebuild the daily calendar made of them."""
@@ -112,7 +114,7 @@ def up(
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SQL query; the lake is attached read-only.")],
-    json: JsonOption = False,  # noqa: A002 - the option's own name
+    json: JsonOption = False,
 ) -> None:
     """Run a query on the lake while everything else runs."""
     from mts_dagster.reports import print_query
@@ -121,7 +123,7 @@ def sql(
 
 
 @app.command()
-def status(json: JsonOption = False) -> None:  # noqa: A002 - the option's own name
+def status(json: JsonOption = False) -> None:
     """Show tables, rows, freshness and coverage."""
     from mts_dagster.reports import print_status
 
@@ -129,7 +131,7 @@ def status(json: JsonOption = False) -> None:  # noqa: A002 - the option's own n
 
 
 @app.command()
-def doctor(json: JsonOption = False) -> None:  # noqa: A002 - the option's own name
+def doctor(json: JsonOption = False) -> None:
     """Check settings, versions, the reach of each source, and the writer lock."""
     from mts_dagster.reports import print_doctor
 
@@ -165,12 +167,15 @@ def split_list(values: list[str] | None) -> list[str] | None:
 
 def main() -> None:
     """Entry point of the console script."""
+    # Dagster warns of every beta parameter at every start; which ones we use is pinned and tested.
+    warnings.filterwarnings("ignore", message=r".*(is currently in (beta|preview)|may have breaking changes)")
     try:
         code = app(standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:
-        sys.stderr.write(f"mts: {error.format_message()}\n")
+        # Without a command, the help has been printed and there is nothing to add.
+        sys.stderr.write(f"mts: {error.format_message()}\n" if error.format_message() else "")
         code = USAGE
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("\nmts: stopped; what was committed stays, nothing is half-written\n")

@@ -17,14 +17,11 @@ from mts_dagster.defs.macro import assets as macro
 from mts_dagster.defs.macro import schedules as macro_schedules
 from mts_dagster.defs.operations.jobs import maintenance, maintenance_weekly
 from mts_dagster.defs.quality.checks import build_checks
+from mts_dagster.defs.resources import build_resources
 from mts_dagster.defs.signals import schedules as signal_schedules
 from mts_dagster.defs.signals.assets import build_signal_assets, signal_table
-from mts_dagster.defs.sql_models.assets import build_model_assets
-from mts_dagster.lake.io_manager import LakeIOManager
-from mts_dagster.schemas import TABLES
+from mts_dagster.defs.sql_models.assets import build_model_assets, project_of
 from mts_dagster.settings import Settings, get_settings
-from mts_dagster.sources.clients import clients_resource
-from mts_dagster.sql_models.project import load_project
 from mts_dagster.strategies.registry import load_strategies
 
 SELECTION = dg.AssetSelection
@@ -32,12 +29,11 @@ SELECTION = dg.AssetSelection
 
 def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Assemble everything for ``settings``; ``resources`` replaces single resources, for tests."""
-    project = load_project(settings)
+    project = project_of(settings)
     strategies = list(load_strategies(settings).values())
     pulls = [history.coin_universe, history.price_points, history.klines, macro.macro_data]
     models = build_model_assets(project)
     signals = build_signal_assets(strategies, project)
-    tables = {**TABLES, **{strategy.name: signal_table(strategy) for strategy in strategies}}
     return dg.Definitions(
         assets=[*pulls, *models, *signals],
         asset_checks=build_checks(project, strategies),
@@ -58,9 +54,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             maintenance_weekly,
         ],
         resources={
-            "settings": settings,
-            "clients": clients_resource(settings),
-            "lake": LakeIOManager(settings, tables),
+            **build_resources(settings, project, [signal_table(strategy) for strategy in strategies]),
             **(resources or {}),
         },
         # Steps are short and fetch in threads; a process for each step costs seconds and buys nothing.

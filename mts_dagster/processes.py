@@ -89,7 +89,14 @@ def _commands(port: int) -> dict[str, list[str]]:
     workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
     return {
         "webserver": [
-            sys.executable, "-m", "dagster_webserver", *workspace, "-h", LOOPBACK, "-p", str(port),
+            sys.executable,
+            "-m",
+            "dagster_webserver",
+            *workspace,
+            "-h",
+            LOOPBACK,
+            "-p",
+            str(port),
         ],
         "daemon": [sys.executable, "-m", "dagster", "daemon", "run", *workspace],
     }

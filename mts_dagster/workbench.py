@@ -21,6 +21,7 @@ from mts_dagster.instance.home import open_instance
 from mts_dagster.origin_guard import guard_origin
 from mts_dagster.runs import Days, register_coins, registered_coins, run_days, run_member_days
 from mts_dagster.settings import Settings, get_settings
+from mts_dagster.sources.clients import Clients
 from mts_dagster.tracked import tracked_coins
 
 
@@ -48,7 +49,9 @@ class Workbench:
         started = time.monotonic()
         with self.console.status(f"{title} ..."):
             yield
-        self.console.print(f"  [green]ok[/green] {title}  [dim]{time.monotonic() - started:.1f} s[/dim]", highlight=False)
+        self.console.print(
+            f"  [green]ok[/green] {title}  [dim]{time.monotonic() - started:.1f} s[/dim]", highlight=False
+        )
 
 
 def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = None) -> None:
@@ -70,8 +73,8 @@ def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = N
     for coin in coins or registered_coins(bench.instance):
         with bench.step(f"price_points, klines of {coin}"):
             run_member_days(bench.definitions, bench.instance, "market", "coin", coin, days)
-    with bench.step("crypto_ohlcv, ohlcv_daily"):
-        run_days(bench.definitions, bench.instance, "bars", days)
+    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, ..."):
+        run_days(bench.definitions, bench.instance, "sql_models", days)
 
 
 def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None = None) -> None:
@@ -84,14 +87,15 @@ def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None
     wanted = [name.upper() for name in indicators or configured]
     if unknown := [name for name in wanted if name not in configured]:
         raise UsageError(
-            f"unknown indicator {', '.join(unknown)}; configured are {', '.join(configured)} (setting MTS_MACRO_INDICATORS)"
+            f"unknown indicator {', '.join(unknown)}; configured are {', '.join(configured)} "
+            "(setting MTS_MACRO_INDICATORS)"
         )
     bench.console.print(f"macro series, {days} ({len(days)} days)", highlight=False)
     for indicator in wanted:
         with bench.step(f"macro_data of {indicator}"):
             run_member_days(bench.definitions, bench.instance, "macro", "indicator", indicator, days)
-    with bench.step("macro_daily"):
-        run_days(bench.definitions, bench.instance, "macro_calendar", days)
+    with bench.step("SQL models: macro_daily, ..."):
+        run_days(bench.definitions, bench.instance, "sql_models", days)
 
 
 def compute_signals(bench: Workbench, days: Days) -> None:
@@ -104,8 +108,6 @@ def compute_signals(bench: Workbench, days: Days) -> None:
 def _check_coins(bench: Workbench, coins: Sequence[str]) -> None:
     """Accept coins that have partitions or that the settings track; ask CoinGecko about the others."""
     known = {*registered_coins(bench.instance), *tracked_coins(bench.settings)}
-    from mts_dagster.sources.clients import Clients
-
     with Clients(bench.settings) as clients:
         for coin in coins:
             if coin not in known:

@@ -226,9 +226,7 @@ class Binance:
 
     def _symbol(self, call: Call) -> str:
         symbol = _required(call, "symbol").upper()
-        known = symbol in self._data.symbols() or any(
-            row["symbol"] == symbol for row in self._data.instruments()
-        )
+        known = symbol in self._data.symbols() or any(row["symbol"] == symbol for row in self._data.instruments())
         if not known:
             raise BinanceError(-1121, "Invalid symbol.")
         return symbol
@@ -388,9 +386,7 @@ def _whole(call: Call, name: str) -> int | None:
     if value is None:
         return None
     if not value.lstrip("-").isdigit():
-        raise BinanceError(
-            -1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
-        )
+        raise BinanceError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
     return int(value)
 
 

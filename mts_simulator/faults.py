@@ -87,9 +87,7 @@ class FaultBook:
     def pending(self) -> list[JsonObject]:
         """The faults not used up yet, each with the number of requests left."""
         with self._lock:
-            return [
-                {**asdict(fault), "left": None if left < 0 else left} for fault, (_, left) in self._pending
-            ]
+            return [{**asdict(fault), "left": None if left < 0 else left} for fault, (_, left) in self._pending]
 
     def take(self, service: str, path: str) -> Fault | None:
         """The fault for this request, if any; counts it."""

@@ -68,9 +68,7 @@ class ReplayBinance:
         end_ms = now_ms if window.end_ms is None else min(window.end_ms, now_ms)
         stop = bisect_right(opens, end_ms)
         chosen = rows[max(start, stop - window.limit - 1) : stop] if window.newest else rows[start:stop]
-        closed = [
-            row for row in chosen[: None if window.newest else window.limit + 1] if row.close_ms < now_ms
-        ]
+        closed = [row for row in chosen[: None if window.newest else window.limit + 1] if row.close_ms < now_ms]
         opened = interval.floor(now_ms)
         if (window.start_ms is None or opened >= window.start_ms) and opened <= end_ms:
             closed += self._open(symbol, interval, opened, now_ms)
@@ -104,9 +102,7 @@ class ReplayBinance:
         if body is None:
             return Ladder([], [], 0, 0, now_ms)
         update = int(body["lastUpdateId"])
-        return Ladder(
-            body["bids"][:levels], body["asks"][:levels], update, update, int(body.get("T", now_ms))
-        )
+        return Ladder(body["bids"][:levels], body["asks"][:levels], update, update, int(body.get("T", now_ms)))
 
     def funding_info(self) -> list[JsonObject]:
         """Recorded rows of fundingInfo."""
@@ -132,11 +128,7 @@ class ReplayBinance:
         for market in MARKETS:
             for interval in self._recordings.intervals(symbol, market):
                 opens, rows = self._merged(symbol, interval)
-                stop = (
-                    len(opens)
-                    if now_ms is None
-                    else bisect_right(opens, interval.shift(interval.floor(now_ms), -1))
-                )
+                stop = len(opens) if now_ms is None else bisect_right(opens, interval.shift(interval.floor(now_ms), -1))
                 if stop:
                     return rows[stop - 1]
         return None
@@ -290,26 +282,22 @@ class ReplayCoinGecko:
     def _load_points(self, coin_id: str) -> list[Point]:
         symbol = next(str(row["symbol"]) for row in self._coins if row["id"] == coin_id)
         first = next(row["id"] for row in self._coins if row["symbol"] == symbol)
-        if (
-            first != coin_id
-        ):  # A symbol is not unique: the recording belongs to the largest coin of that name.
+        if first != coin_id:  # A symbol is not unique: the recording belongs to the largest coin of that name.
             return []
         pair = f"{symbol.upper()}USDT"
         fine = self._recordings.candles(pair, "spot", INTERVALS["5m"]).complete
         covered = {opened // HOUR_MS for opened in fine}
         hours = self._recordings.candles(pair, "spot", INTERVALS["1h"]).complete
-        bars = sorted(
-            [*fine.values(), *(row for row in hours.values() if row.open_ms // HOUR_MS not in covered)]
-        )
+        bars = sorted([*fine.values(), *(row for row in hours.values() if row.open_ms // HOUR_MS not in covered)])
         if not bars:
             return []
         ends = np.array([row.close_ms + 1 for row in bars])
         lengths = ends - np.array([row.open_ms for row in bars])
-        sums = np.cumsum([float(row.quote_volume) for row in bars])
-        spans = np.cumsum(lengths)
-        before = np.searchsorted(ends, ends - DAY_MS, side="right") - 1
-        whole = (before >= 0) & (spans - spans[before] == DAY_MS)
-        volumes = sums - sums[before]
+        sums = np.append(0.0, np.cumsum([float(row.quote_volume) for row in bars]))
+        spans = np.append(0, np.cumsum(lengths))
+        before = np.searchsorted(ends, ends - DAY_MS, side="right")
+        whole = spans[1:] - spans[before] == DAY_MS
+        volumes = sums[1:] - sums[before]
         return [
             Point(int(end), float(row.close), None, float(volume) if full else None)
             for end, row, volume, full in zip(ends, bars, volumes, whole, strict=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +40,16 @@ DEFAULT_SEED = 7
 _HOST = "127.0.0.1"
 _ENV = {"coingecko": "COINGECKO", "coingecko_pro": "COINGECKO_PRO", "fred": "FRED", "binance": "BINANCE",
         "bybit": "BYBIT"}  # fmt: skip
+_ACCESS = {
+    "MTS_COINGECKO_PLAN": "pro",
+    "MTS_COINGECKO_API_KEY": "CG-simulated",
+    "MTS_FRED_API_KEY": "simulated0simulated0simulated000",
+    # Nobody's budget is spent on loopback.
+    "MTS_COINGECKO_REQUESTS_PER_MINUTE": "60000",
+    "MTS_FRED_REQUESTS_PER_SECOND": "1000",
+    "MTS_BINANCE_WEIGHT_PER_MINUTE": "600000",
+    "MTS_BYBIT_REQUESTS_PER_5S": "50000",
+}
 _START_TIMEOUT_S = 60.0
 _SHUTDOWN_TIMEOUT_S = 0.5
 
@@ -92,8 +103,8 @@ class Simulator:
         return {service.name: f"http://{_HOST}:{self.port}{service.mount}" for service in self._services}
 
     def env(self) -> dict[str, str]:
-        """Environment variables that point the clients at this simulator."""
-        return {f"MTS_{_ENV[name]}_URL": url for name, url in self.urls.items()}
+        """Environment variables that point the clients at this simulator: addresses, keys, and budgets for loopback."""
+        return {**{f"MTS_{_ENV[name]}_URL": url for name, url in self.urls.items()}, **_ACCESS}
 
     async def start(self) -> None:
         """Listen.
@@ -102,16 +113,17 @@ class Simulator:
             SimulatorError: When the port is taken.
         """
         app = Shell(self._services, self.clock, self.faults, self.requests).application()
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, _HOST, self._config.port, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
+        site = web.TCPSite(self._runner, _HOST, self._config.port)
         try:
             await site.start()
         except (OSError, OverflowError) as error:
             await self.stop()
             raise SimulatorError(
-                f"port {self._config.port} on {_HOST} cannot be used ({error}); "
-                "choose another one, or 0 for any"
+                f"port {self._config.port} on {_HOST} cannot be used ({error}); choose another one, or 0 for any"
             ) from None
         self.port = self._runner.addresses[0][1]
 
@@ -130,19 +142,17 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
         SimulatorError: When it cannot start.
     """
     simulator = Simulator(config or SimulatorConfig())
-    started = threading.Event()
-    failure: list[BaseException] = []
+    started: Future[None] = Future()
     loop = asyncio.new_event_loop()
     stopping = asyncio.Event()
 
     async def run() -> None:
         try:
             await simulator.start()
-        except SimulatorError as error:
-            failure.append(error)
+        except Exception as error:  # noqa: BLE001  handed to the thread that waits for the start
+            started.set_exception(error)
             return
-        finally:
-            started.set()
+        started.set_result(None)
         await stopping.wait()
         await simulator.stop()
 
@@ -152,11 +162,7 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
 
     thread = threading.Thread(target=work, name="mts-simulator", daemon=True)
     thread.start()
-    if not started.wait(_START_TIMEOUT_S):
-        raise SimulatorError(f"the simulator did not start within {_START_TIMEOUT_S:.0f} s")
-    if failure:
-        thread.join()
-        raise failure[0]
+    started.result(_START_TIMEOUT_S)
     try:
         yield simulator
     finally:

@@ -6,9 +6,10 @@ What belongs here: constants and the one translation from the error family to Da
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from datetime import UTC, timedelta
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, get_type_hints
 
 import dagster as dg
 
@@ -41,6 +42,9 @@ def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameter
             passing = isinstance(error, SourceError) and error.is_retryable
             raise dg.Failure(description=str(error), allow_retries=passing) from error
 
+    # Dagster reads annotations in the wrapper's module, where the names of the wrapped function mean nothing.
+    wrapped.__annotations__ = get_type_hints(compute, include_extras=True)
+    wrapped.__signature__ = inspect.signature(compute, eval_str=True)  # type: ignore[attr-defined]
     return wrapped
 
 

@@ -186,9 +186,7 @@ def read_candles(rows: list[list[Any]]) -> list[Candle]:
 def read_funding(rows: list[dict[str, Any]]) -> list[FundingRow]:
     """Rows of ``/fapi/v1/fundingRate``."""
     return [
-        FundingRow(
-            int(row["fundingTime"]), row["fundingRate"], row.get("markPrice"), row.get("rateType") or REGULAR
-        )
+        FundingRow(int(row["fundingTime"]), row["fundingRate"], row.get("markPrice"), row.get("rateType") or REGULAR)
         for row in rows
     ]
 

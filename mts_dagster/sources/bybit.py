@@ -93,9 +93,7 @@ class Bybit:
         instruments: list[Instrument] = []
         params: dict[str, Value] = {"category": "linear", "limit": INSTRUMENT_PAGE}
         while True:
-            page, cursor = self._get(
-                "/v5/market/instruments-info", params, Subject("instruments"), read_perpetuals
-            )
+            page, cursor = self._get("/v5/market/instruments-info", params, Subject("instruments"), read_perpetuals)
             instruments.extend(page)
             if not cursor:
                 return instruments

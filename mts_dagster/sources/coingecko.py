@@ -63,6 +63,15 @@ OHLC_SPAN = {
     365: timedelta(days=4),
 }
 
+CODES: dict[int, tuple[type[SourceError], str, str]] = {
+    10002: (UnauthorisedError, "a key is needed", "set MTS_COINGECKO_API_KEY and MTS_COINGECKO_PLAN"),
+    10005: (PlanLimitError, "the plan does not include this", "use a larger plan"),
+    10010: (UnauthorisedError, "the key belongs to a Pro plan", "set MTS_COINGECKO_PLAN=pro"),
+    10011: (UnauthorisedError, "the key belongs to the Demo plan", "set MTS_COINGECKO_PLAN=demo"),
+    10012: (PlanLimitError, "the plan does not go back that far", "ask for less history, or use a larger plan"),
+    1020: (BlockedByLocationError, "refused by its network's firewall", "use another network"),
+}
+
 Sample = tuple[int, float, float | None, float | None]
 """Time ms, price, market cap, trailing 24 h volume."""
 
@@ -180,6 +189,17 @@ class CoinGecko:
             ranking += tracked
         return ranking_frame(ranking, top_n=top_n, now=self._clock.utc(), source_tier=tier)
 
+    def require_coin(self, coin: str) -> None:
+        """Make sure that CoinGecko ranks a coin of this id.
+
+        Raises:
+            UnknownSymbolError: it does not.
+        """
+        if coin not in set(self.markets(1, [coin])["coin"]):
+            raise UnknownSymbolError(
+                NAME, f"there is no coin {coin!r}", advice="use the id from the address of its page, e.g. bitcoin"
+            )
+
     def price_points(self, coin: str, start: datetime, end: datetime) -> PriceHistory:
         """Sampled prices of ``[start, end)``, hourly or finer, in requests of at most 90 days.
 
@@ -198,9 +218,7 @@ class CoinGecko:
         for asked in chunks(start, min(end, now), CHUNK):
             window, tier, (found, without_price) = self._chart(coin, asked, now)
             if window[0] > asked[0]:
-                uncovered.append(
-                    Uncovered(asked[0], window[0], f"the {tier} service keeps {PUBLIC_HISTORY.days} days")
-                )
+                uncovered.append(Uncovered(asked[0], window[0], f"the {tier} service keeps {PUBLIC_HISTORY.days} days"))
             inside = [sample for sample in found if epoch_ms(window[0]) <= sample[0] < epoch_ms(window[1])]
             if is_coarse(inside):
                 coarse.append(window)
@@ -233,7 +251,7 @@ class CoinGecko:
     def _chart(
         self, coin: str, asked: tuple[datetime, datetime], now: datetime
     ) -> tuple[tuple[datetime, datetime], str, tuple[list[Sample], int]]:
-        """One request for samples: the window that was covered, who answered, samples and how many had no price."""
+        """One request: the window that was covered, who answered, samples, and how many had no price."""
         path, subject = f"/coins/{coin}/market_chart/range", Subject(coin, *asked)
         answer = self._ask_pro(path, range_params(asked), read_chart, subject)
         if answer is not None:
@@ -282,9 +300,7 @@ def chunks(start: datetime, end: datetime, size: timedelta) -> list[tuple[dateti
 
 def first_public_day(now: datetime) -> datetime:
     """Start of the oldest UTC day that the public host serves in full: no day comes out half covered."""
-    return (now - PUBLIC_HISTORY).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(
-        days=1
-    )
+    return (now - PUBLIC_HISTORY).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
 def range_params(window: tuple[datetime, datetime]) -> dict[str, Value]:
@@ -323,9 +339,7 @@ def read_chart(answer: dict[str, list[list[Any]]]) -> tuple[list[Sample], int]:
 def read_ohlc(rows: list[list[Any]]) -> list[tuple[int, float, float, float, float]]:
     """Rows of ``/ohlc``: close time ms and four prices; rows with a null price are left out."""
     return [
-        (int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4]))
-        for row in rows
-        if None not in row
+        (int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4])) for row in rows if None not in row
     ]
 
 
@@ -400,49 +414,27 @@ def _number(value: Any) -> float | None:  # noqa: ANN401 - JSON
     return None if value is None else float(value)
 
 
-def vendor_error(document: Any) -> tuple[int | None, str]:  # noqa: ANN401 - JSON
-    """Code and text of an error body: at the top, under ``status``, or under ``error`` and its ``status``."""
+def vendor_code(document: Any) -> int | None:  # noqa: ANN401 - JSON
+    """Code of an error body: at the top, under ``status``, or under ``error`` or its ``status``."""
     if not isinstance(document, dict):
-        return None, ""
+        return None
     error = document.get("error")
     nested = error.get("status") if isinstance(error, dict) else None
-    places = [place for place in (document, document.get("status"), error, nested) if isinstance(place, dict)]
-    code = next((place["error_code"] for place in places if isinstance(place.get("error_code"), int)), None)
-    texts = [place.get("error_message") for place in places] + [error]
-    return code, next((text for text in texts if isinstance(text, str)), "")
+    places = (document, document.get("status"), error, nested)
+    codes = (place.get("error_code") for place in places if isinstance(place, dict))
+    return next((int(str(code)) for code in codes if str(code).isdigit()), None)
 
 
 def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # noqa: ANN401 - JSON
     """Read CoinGecko's codes, wherever the body has put them."""
-    code, text = vendor_error(document)
+    code = vendor_code(document)
     if TOO_MANY in (reply.status, code):
         limited = rate_limited(NAME, reply, now, otherwise=now + PAUSE_AFTER_LIMIT)
-        limited.advice = (
-            "lower MTS_COINGECKO_REQUESTS_PER_MINUTE, or use a Demo key (free) with MTS_COINGECKO_PLAN"
-        )
+        limited.advice = "lower MTS_COINGECKO_REQUESTS_PER_MINUTE, or use a Demo key (free) with MTS_COINGECKO_PLAN"
         return limited
-    match code:
-        case 10002:
-            return UnauthorisedError(
-                NAME, "a key is needed", advice="set MTS_COINGECKO_API_KEY and MTS_COINGECKO_PLAN"
-            )
-        case 10010 | 10011:
-            wanted = "pro" if code == 10010 else "demo"  # noqa: PLR2004 - the vendor's code
-            return UnauthorisedError(
-                NAME, f"the key belongs to another plan (error {code})", advice=f"set MTS_COINGECKO_PLAN={wanted}"
-            )
-        case 10005 | 10012:
-            return PlanLimitError(
-                NAME,
-                f"outside of the plan (error {code}): {text}",
-                advice="ask for less history, or use a larger plan",
-            )
-        case 1020:
-            return BlockedByLocationError(
-                NAME, "refused by its network's firewall (error 1020)", advice="use another network"
-            )
+    if code in CODES:
+        kind, problem, advice = CODES[code]
+        return kind(NAME, f"{problem} (error {code})", advice=advice)
     if reply.status == NOT_FOUND:
-        return UnknownSymbolError(
-            NAME, "unknown coin", advice="use the id of the coin's page, e.g. binancecoin for BNB"
-        )
+        return UnknownSymbolError(NAME, "unknown coin", advice="use the coin's id, e.g. binancecoin for BNB")
     return None

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
@@ -41,6 +41,7 @@ NAME = "fred"
 REQUESTS = "requests"
 CHICAGO = ZoneInfo("America/Chicago")
 MISSING = "."
+DAYS: Final = "datetime64[us]"
 VINTAGES_PER_REQUEST = 1900
 """FRED accepts 2000; a little less leaves room for a vintage that appears between two requests."""
 PAGE = 100_000
@@ -63,9 +64,7 @@ class Series:
 
 SERIES = {
     "VIXCLS": Series("CBOE Volatility Index (VIX), close", "index points"),
-    "DTWEXBGS": Series(
-        "Nominal Broad U.S. Dollar Index (Fed, trade weighted), not ICE DXY", "index, Jan 2006 = 100"
-    ),
+    "DTWEXBGS": Series("Nominal Broad U.S. Dollar Index (Fed, trade weighted), not ICE DXY", "index, Jan 2006 = 100"),
     "DGS10": Series("10-Year Treasury Constant Maturity Rate", "percent a year"),
     "DFF": Series("Effective Federal Funds Rate, daily", "percent a year"),
 }
@@ -91,7 +90,7 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
                 name=NAME,
                 root=self.root_url,
                 url_setting="MTS_FRED_URL",
-                budgets={REQUESTS: Rate(1, round(1000 / settings.fred_requests_per_second), burst=1)},
+                budgets={REQUESTS: even_pace(settings.fred_requests_per_second)},
                 auth=QueryKey("api_key", settings.fred_api_key),
                 judge=judge,
                 parse=parse_document,
@@ -110,27 +109,25 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
         """Close the session."""
         self._http.close()
 
-    def observations(self, indicator: str, start: date, end: date, *, today: date | None = None) -> pd.DataFrame:
+    def observations(self, indicator: str, start: date, end: date) -> pd.DataFrame:
         """Every value that FRED ever gave for the days ``[start, end)``, as ``schemas.MacroData``.
 
         Args:
             indicator: FRED series id.
             start: first day, inclusive.
             end: exclusive.
-            today: US Central day up to which releases are asked for; default is today in Chicago.
         """
-        today = today or self._clock.utc().astimezone(CHICAGO).date()
-        vintages = [vintage for vintage in self.vintage_dates(indicator) if vintage <= today] or [today]
+        vintages = self.vintage_dates(indicator)
         begin = first_needed(vintages, start)
-        releases = self._releases(indicator, start, end, realtime_windows(vintages[begin:], today))
+        releases = self._releases(indicator, start, end, realtime_windows(vintages[begin:]))
         if begin > 0 and not releases.empty and releases["realtime_start"].min() <= pd.Timestamp(vintages[begin]):
             # Known before its own day (a projection): its true first release lies further back.
-            releases = self._releases(indicator, start, end, realtime_windows(vintages, today))
+            releases = self._releases(indicator, start, end, realtime_windows(vintages))
         lag = self._settings.macro_lag_business_days.get(indicator, self._settings.macro_default_lag_business_days)
         frame = point_in_time(
             releases,
             indicator=indicator,
-            first_vintage=vintages[0],
+            first_vintage=vintages[0] if vintages else None,
             lag_business_days=lag,
             publication_hour=self._settings.macro_publication_hour,
         )
@@ -147,19 +144,19 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
             raise
         return sorted({date.fromisoformat(str(child.text)) for page in pages for child in page})
 
-    def _releases(
-        self, indicator: str, start: date, end: date, windows: Sequence[tuple[date, date]]
-    ) -> pd.DataFrame:
+    def _releases(self, indicator: str, start: date, end: date, windows: Sequence[tuple[date, date]]) -> pd.DataFrame:
+        """Releases in the real-time windows; without any, those of today by FRED's own calendar."""
+        params: dict[str, Value] = {
+            "series_id": indicator,
+            "observation_start": start.isoformat(),
+            "observation_end": (end - timedelta(days=1)).isoformat(),
+        }
+        bounds: list[dict[str, Value]] = [
+            {"realtime_start": first.isoformat(), "realtime_end": last.isoformat()} for first, last in windows
+        ]
         parts = []
-        for realtime_start, realtime_end in windows:
-            params: dict[str, Value] = {
-                "series_id": indicator,
-                "observation_start": start.isoformat(),
-                "observation_end": (end - timedelta(days=1)).isoformat(),
-                "realtime_start": realtime_start.isoformat(),
-                "realtime_end": realtime_end.isoformat(),
-            }
-            pages = self._pages("/series/observations", params, PAGE, Subject(indicator))
+        for bound in bounds or [{}]:
+            pages = self._pages("/series/observations", params | bound, PAGE, Subject(indicator))
             parts.append(pd.concat([parse_observations(page) for page in pages], ignore_index=True))
         return stitch(parts)
 
@@ -177,10 +174,14 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
 
     def _Fred__fetch_data(self, url: str) -> ET.Element:  # noqa: N802 - the private method that fredapi calls for every request
         """Take the place of fredapi's fetch, which has no timeout, no retry and puts the key into its errors."""
-        query = dict(parse_qsl(urlsplit(url).query))
-        return self._get(
-            url.partition("?")[0].removeprefix(self.root_url), query, Subject(query.get("series_id", ""))
-        )
+        query: dict[str, Value] = dict(parse_qsl(urlsplit(url).query))
+        path = url.partition("?")[0].removeprefix(self.root_url)
+        return self._get(path, query, Subject(str(query.get("series_id", ""))))
+
+
+def even_pace(per_second: float) -> Rate:
+    """One request at a time, evenly, 5 % slower than allowed: jitter must not squeeze three into a second."""
+    return Rate(1, round(1050 / per_second), burst=1)
 
 
 def parse_document(body: bytes) -> ET.Element | dict[str, Any]:
@@ -214,8 +215,8 @@ def parse_observations(root: ET.Element) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["date", "realtime_start", "value"], dtype="object")
     return pd.DataFrame(
         {
-            "date": pd.to_datetime(frame["date"], format="%Y-%m-%d"),
-            "realtime_start": pd.to_datetime(frame["realtime_start"], format="%Y-%m-%d"),
+            "date": pd.to_datetime(frame["date"], format="%Y-%m-%d").astype(DAYS),
+            "realtime_start": pd.to_datetime(frame["realtime_start"], format="%Y-%m-%d").astype(DAYS),
             "value": frame["value"].where(frame["value"] != MISSING, None).astype("float64"),
         }
     )
@@ -226,12 +227,14 @@ def first_needed(vintages: Sequence[date], start: date) -> int:
     return max(0, sum(vintage < start for vintage in vintages) - 1)
 
 
-def realtime_windows(
-    vintages: Sequence[date], today: date, cap: int = VINTAGES_PER_REQUEST
-) -> list[tuple[date, date]]:
-    """Split the real-time axis into windows of at most ``cap`` vintages, both ends included, up to ``today``."""
+def realtime_windows(vintages: Sequence[date], cap: int = VINTAGES_PER_REQUEST) -> list[tuple[date, date]]:
+    """Split the real-time axis into windows of at most ``cap`` vintages, both ends included.
+
+    The axis ends with the newest vintage and not with today: nothing changed since, and asking for a day that has
+    not begun in Chicago is an error.
+    """
     starts = list(vintages[::cap])
-    ends = [later - timedelta(days=1) for later in starts[1:]] + [today]
+    ends = [later - timedelta(days=1) for later in starts[1:]] + list(vintages[-1:])
     return list(zip(starts, ends, strict=True))
 
 
@@ -250,22 +253,32 @@ def stitch(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def point_in_time(
-    releases: pd.DataFrame, *, indicator: str, first_vintage: date, lag_business_days: int, publication_hour: int
+    releases: pd.DataFrame,
+    *,
+    indicator: str,
+    first_vintage: date | None,
+    lag_business_days: int,
+    publication_hour: int,
 ) -> pd.DataFrame:
     """Releases as rows of ``schemas.MacroData``.
 
     Args:
         releases: ``date, realtime_start, value``, one row for each value that FRED gave, unclipped.
         indicator: FRED series id.
-        first_vintage: the oldest vintage of the whole series.
+        first_vintage: the oldest vintage of the whole series, or None where FRED keeps none and answers with the
+            values of the day of asking.
         lag_business_days: usual days from observation to publication.
         publication_hour: hour in Chicago at which a vintage's values count as published.
     """
     rows = releases.sort_values(["date", "realtime_start"], ignore_index=True)
     is_first = ~rows["date"].duplicated()
     usual = add_business_days(rows["date"], lag_business_days)
-    archived_late = rows["realtime_start"].eq(pd.Timestamp(first_vintage)) & (rows["realtime_start"] > usual)
-    is_assumed = is_first & archived_late
+    came_with_the_archive = (
+        rows["realtime_start"].eq(pd.Timestamp(first_vintage))
+        if first_vintage
+        else pd.Series(data=True, index=rows.index)
+    )
+    is_assumed = is_first & came_with_the_archive & (rows["realtime_start"] > usual)
     vintage_date = rows["realtime_start"].mask(is_assumed, usual)
     return pd.DataFrame(
         {
@@ -291,10 +304,10 @@ def add_business_days(days: pd.Series, count: int) -> pd.Series:
     shifted = np.busday_offset(
         days.to_numpy().astype("datetime64[D]"),
         count,
-        roll="backward",
+        roll="backward" if count else "forward",  # known on the day itself, but never before it
         holidays=holidays.to_numpy().astype("datetime64[D]"),
     )
-    return pd.Series(shifted.astype(days.dtype), index=days.index)
+    return pd.Series(shifted.astype(DAYS), index=days.index)
 
 
 def publication_time(days: pd.Series, hour: int) -> pd.Series:

@@ -86,9 +86,7 @@ class HostFile:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False
-            )
+            self._connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
             self._connection.execute("pragma synchronous = off")
             self._connection.executescript(TABLES)
         except (OSError, sqlite3.Error) as failure:
@@ -126,7 +124,7 @@ class Host(CircuitBreakerStorage):
 
     Args:
         file: the shared file.
-        name: host and port.
+        name: what tells the service apart from all others.
         budgets: rates by name.
         circuit_reset_s: how long a host that keeps failing is left alone.
         now: the session's clock, epoch seconds; the breaker's times are taken from it too.

@@ -43,7 +43,7 @@ from mts_dagster.sources.errors import (
     UnknownSymbolError,
 )
 from mts_dagster.sources.hosts import Cost, Host, HostFile
-from mts_dagster.sources.redaction import NoKey, host_of, redact, redact_transport_logs
+from mts_dagster.sources.redaction import NoKey, host_of, place_of, redact, redact_transport_logs
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class HttpSession:
         self._file = HostFile(settings.home / STATE_FILE)
         self._host = Host(
             self._file,
-            host_of(service.root) or service.name,
+            f"{service.name} {place_of(service.root)}",
             budgets=service.budgets,
             circuit_reset_s=settings.http_circuit_reset_s,
             now=self._clock.now,
@@ -216,14 +216,12 @@ class HttpSession:
 
     def _attempt(self, request: _Request) -> Any:  # noqa: ANN401 - narrowed by ``read``
         self._admit(request)
-        breaker = (
-            CircuitBreaker(  # a light object: the state is in the storage, and its lock would make threads queue
-                fail_max=self._settings.http_circuit_failures,
-                reset_timeout=self._settings.http_circuit_reset_s,
-                exclude=[_says_nothing_about_the_host],
-                state_storage=self._host,
-                throw_new_error_on_trip=False,
-            )
+        breaker = CircuitBreaker(  # a light object: the state is in the storage, and its lock would make threads queue
+            fail_max=self._settings.http_circuit_failures,
+            reset_timeout=self._settings.http_circuit_reset_s,
+            exclude=[_says_nothing_about_the_host],
+            state_storage=self._host,
+            throw_new_error_on_trip=False,
         )
         try:
             return breaker.call(self._exchange, request)
@@ -339,7 +337,7 @@ class HttpSession:
             return 0.0
         first_s = self._settings.http_backoff_s
         backoff = tenacity.wait_exponential_jitter(
-            initial=first_s, max=self._settings.http_max_wait_s, jitter=first_s
+            multiplier=first_s, max=self._settings.http_max_wait_s, jitter=first_s
         )
         return backoff(attempt)
 
@@ -363,9 +361,7 @@ def _transport_error(service: Service, failure: requests.RequestException, timeo
     if isinstance(failure, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
         return BadContentError(service.name, "the answer broke off before its end", advice="repeat later")
     if isinstance(failure, requests.exceptions.MissingSchema | requests.exceptions.InvalidURL):
-        return BadRequestError(
-            service.name, f"not a URL: {redact(service.root)}", advice=f"set {service.url_setting}"
-        )
+        return BadRequestError(service.name, f"not a URL: {redact(service.root)}", advice=f"set {service.url_setting}")
     if isinstance(failure, requests.exceptions.InvalidSchema):
         return BadRequestError(
             service.name, f"not an http URL: {redact(service.root)}", advice=f"set {service.url_setting}"
@@ -404,9 +400,7 @@ def retry_after(reply: Reply, now: datetime) -> datetime | None:
     return max(now, moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
-def rate_limited(
-    service: str, reply: Reply, now: datetime, *, otherwise: datetime | None = None
-) -> RateLimitedError:
+def rate_limited(service: str, reply: Reply, now: datetime, *, otherwise: datetime | None = None) -> RateLimitedError:
     """The error of a 429; ``otherwise`` is used where the service names no time."""
     until = retry_after(reply, now) or otherwise or now + timedelta(seconds=RATE_LIMIT_PAUSE_S)
     return RateLimitedError(

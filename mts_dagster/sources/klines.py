@@ -54,6 +54,10 @@ class Venue(Protocol):
         """Settled funding in ``[start, end)``, see ``funding_frame``."""
         ...
 
+    def server_time(self) -> datetime:
+        """The venue's clock."""
+        ...
+
     def clock_offset(self) -> ClockOffset:
         """How far the venue's clock is ahead of ours."""
         ...
@@ -122,9 +126,7 @@ def klines_frame(
         multiplier: coins in one unit of the instrument; prices are divided by it, base volume multiplied.
     """
     rows = sorted({candle[0]: candle for candle in candles}.values())
-    numbers: list[Any] = [
-        pd.Series([row[at] for row in rows], dtype="object").astype("float64") for at in range(1, 7)
-    ]
+    numbers: list[Any] = [pd.Series([row[at] for row in rows], dtype="object").astype("float64") for at in range(1, 7)]
     open_time = utc_times([row[0] for row in rows])
     close_time = open_time + timedelta(milliseconds=step_ms(interval, venue))
     frame = pd.DataFrame(

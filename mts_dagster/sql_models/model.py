@@ -105,7 +105,7 @@ class DataTest:
 
     Attributes:
         name: unique, usable as the name of an asset check.
-        model: model that it judges; a test of several models belongs to the first it mentions.
+        model: model that it judges; a test of several models belongs to the one that is built last.
         column: the column it judges, or None.
         description: what must hold.
         severity: error fails, warn reports.

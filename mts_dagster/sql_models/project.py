@@ -17,6 +17,7 @@ from typing import Any
 
 from mts_dagster.schemas import SQL_TYPES, Column
 from mts_dagster.sql_models.errors import SqlModelError
+from mts_dagster.sql_models.lineage import ColumnLineage, column_lineage
 from mts_dagster.sql_models.model import DataTest, Dependency, Model, Source
 from mts_dagster.sql_models.properties import (
     ColumnProperties,
@@ -68,6 +69,13 @@ class Project:
         """Data tests that judge ``model``."""
         return tuple(test for test in self.tests if test.model == model.name)
 
+    def column_lineage(self, model: Model) -> ColumnLineage:
+        """For each column of ``model`` the ``(schema.table, column)`` pairs that it is computed from."""
+        tables = {(entry.schema, entry.name): dict(entry.columns) for entry in self.sources.values()}
+        for entry in self.models.values():
+            tables[entry.schema, entry.name] = {column.name: column.sql_type for column in entry.columns}
+        return column_lineage(self.render(model, SAMPLE_WINDOW), tables)
+
     def stored_inputs(self, model: Model) -> tuple[Dependency, ...]:
         """What ``model`` reads once its views are looked through: the tables whose partitions it depends on."""
         views = {(entry.schema, entry.name): entry for entry in self.models.values() if entry.kind == "view"}
@@ -111,21 +119,19 @@ class _Loader:
             path: read_properties(root, Path(path))
             for path in self._files([*self.project.model_paths, *self.project.test_paths], "*.yml")
         }
+        self.model_paths = self._model_paths()
         self.models: dict[str, Model] = {}
         self.sources: dict[tuple[str, str], Source] = {}
-        self.renderer = Renderer(
-            self.templates, {**self.project.variables, **variables}, self.models, self.sources
-        )
+        self.renderer = Renderer(self.templates, {**self.project.variables, **variables}, self.models, self.sources)
 
     def load(self) -> Project:
         """Run the steps in the order in which they need one another."""
         for path, properties in self.properties.items():
             self._add_sources(path, properties)
         contracts = self._contracts()
-        model_paths = self._model_paths()
-        for name in contracts.keys() - model_paths.keys():
+        for name in contracts.keys() - self.model_paths.keys():
             raise SqlModelError(contracts[name][0], f"describes model {name}, but there is no {name}.sql")
-        for name, path in model_paths.items():
+        for name, path in self.model_paths.items():
             self.models[name] = self._model(name, path, contracts)
         self._sort()
         for name, model in self.models.items():
@@ -215,9 +221,7 @@ class _Loader:
             needed = ("incremental_strategy", "event_time", "batch_size", "begin")
             missing = [key for key in needed if getattr(config, key) is None]
             if missing:
-                raise SqlModelError(
-                    path, f"an incremental model is a microbatch one and needs {', '.join(missing)}"
-                )
+                raise SqlModelError(path, f"an incremental model is a microbatch one and needs {', '.join(missing)}")
         return config
 
     def _dependencies(self, path: str, lookback_days: int) -> tuple[Dependency, ...]:
@@ -237,17 +241,15 @@ class _Loader:
                 raise SqlModelError(reference.path, message, reference.line)
             return self.sources[group, name].schema, name
         name = reference.names[0]
-        paths = self._model_paths()
-        if name not in paths:
-            known = ", ".join(sorted(paths))
+        if name not in self.model_paths:
+            known = ", ".join(sorted(self.model_paths))
             raise SqlModelError(reference.path, f"there is no model {name}; there are {known}", reference.line)
         return "", name
 
     def _sort(self) -> None:
         """Put the models into build order and give every ``ref`` its schema."""
         graph = {
-            name: [entry.name for entry in model.depends_on if not entry.schema]
-            for name, model in self.models.items()
+            name: [entry.name for entry in model.depends_on if not entry.schema] for name, model in self.models.items()
         }
         try:
             order = list(TopologicalSorter(graph).static_order())
@@ -295,9 +297,7 @@ class _Loader:
         )
 
     def _singular_tests(self) -> Iterator[DataTest]:
-        described = {
-            entry.name: entry.description for file in self.properties.values() for entry in file.data_tests
-        }
+        described = {entry.name: entry.description for file in self.properties.values() for entry in file.data_tests}
         for path in self._files(self.project.test_paths, "*.sql"):
             if path in self.generic_files:
                 continue
@@ -312,7 +312,8 @@ class _Loader:
             name = Path(path).stem
             yield DataTest(
                 name=name,
-                model=judged[0],
+                # The one that is built last: before that, what the test compares does not exist yet.
+                model=max(judged, key=list(self.models).index),
                 column=None,
                 description=described.get(name, ""),
                 severity=TestProperties.model_validate({"config": config}).config.severity,

@@ -1,8 +1,8 @@
 """SQL text of models and data tests for a window: what ``ref``, ``source``, ``var`` and the others return.
 
-What belongs here: the meaning of the names that templates use, dbt's microbatch filter above all: while a window
-is rendered, a ``ref`` or ``source`` whose table declares an ``event_time`` yields only the rows in the window, as a
-subquery, unless it is written ``ref(...).render()``.
+What belongs here: the meaning of the names that templates use, dbt's microbatch filter above all. While a window
+is rendered, a ``ref`` or ``source`` whose table declares an ``event_time`` yields only the rows in the window, as
+a subquery, unless it is written ``ref(...).render()``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Relation:
         return f"{self.schema}.{self.identifier}"
 
     def __str__(self) -> str:
-        return f"(select * from {self.render()} where {self.condition})" if self.condition else self.render()
+        if self.condition is None:
+            return self.render()
+        return f"(select * from {self.render()} where {self.condition})"  # noqa: S608 - made of checked names and times
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ class Templates:
     def check(self, path: str) -> None:
         """Find what MTS gives no meaning to, with its line."""
         tree = self._parse(path)
-        for node in tree.find_all(FOREIGN_NODES):
-            raise SqlModelError(path, "templates do not include or extend each other; use macros", node.lineno)
+        for foreign in tree.find_all(FOREIGN_NODES):
+            raise SqlModelError(path, "templates do not include or extend each other; use macros", foreign.lineno)
         try:
             unknown = meta.find_undeclared_variables(tree) - NAMES - self.macro_names
         except TemplateSyntaxError as error:
@@ -118,7 +118,7 @@ class Templates:
         todo: list[tuple[str, nodes.Node]] = [(path, self._parse(path))]
         while todo:
             place, tree = todo.pop()
-            whole = {id(call.node.node) for call in tree.find_all(nodes.Call) if _is_render(call)}
+            whole = {id(cast(nodes.Getattr, call.node).node) for call in tree.find_all(nodes.Call) if _is_render(call)}
             for call in tree.find_all(nodes.Call):
                 if not isinstance(call.node, nodes.Name):
                     continue
@@ -167,7 +167,7 @@ class Templates:
         macros: dict[str, Any] = {}
 
         def late(name: str) -> Callable[..., Any]:
-            return lambda *args, **kwargs: macros[name](*args, **kwargs)
+            return lambda *args, **kwargs: macros[name](*args, **kwargs)  # noqa: PLW0108 - looked up when called
 
         context = {**values, **{name: late(name) for name in self._macros}}
         for path in self._macro_files:
@@ -189,7 +189,9 @@ class Templates:
 
 
 def _is_render(call: nodes.Call) -> bool:
-    return isinstance(call.node, nodes.Getattr) and call.node.attr == "render" and not call.args
+    """Whether it is ``something().render()``."""
+    attribute = call.node
+    return isinstance(attribute, nodes.Getattr) and attribute.attr == "render" and not call.args
 
 
 def _reference(call: nodes.Call, path: str, *, is_whole: bool) -> Reference:

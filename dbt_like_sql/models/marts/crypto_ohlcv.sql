@@ -19,12 +19,12 @@ samples as (
 
 ),
 
--- The first sample behind the batch proves that the batch's last sampled hour is over.
-first_sample_after as (
+-- A sample behind the batch proves that the batch's last sampled hour is over.
+samples_after as (
 
     select
         coin,
-        arg_min(available_at, sampled_at) as available_at
+        min(available_at) as first_available_at
     from {{ ref('stg_coingecko__price_points').render() }}
     where {{ after_batch('sampled_at') }}
     group by coin
@@ -65,7 +65,7 @@ sampled_hours as (
         min(price_usd) as low,
         arg_max(price_usd, sampled_at) as close,
         arg_max(volume_24h_usd, sampled_at) as volume_24h_usd,
-        arg_min(available_at, sampled_at) as first_available_at,
+        min(available_at) as first_available_at,
         max(available_at) as last_available_at
     from samples
     group by all
@@ -77,13 +77,17 @@ proven_hours as (
 
     select
         sampled_hours.*,
-        coalesce(
-            lead(first_available_at) over (partition by sampled_hours.coin order by open_time),
-            first_sample_after.available_at
+        least(
+            min(sampled_hours.first_available_at) over (
+                partition by sampled_hours.coin
+                order by sampled_hours.open_time
+                rows between 1 following and unbounded following
+            ),
+            samples_after.first_available_at
         ) as proven_at
     from sampled_hours
-    left join first_sample_after
-        on sampled_hours.coin = first_sample_after.coin
+    left join samples_after
+        on sampled_hours.coin = samples_after.coin
 
 ),
 
@@ -99,7 +103,7 @@ sampled_bars as (
         proven_hours.close,
         proven_hours.volume_24h_usd,
         greatest(
-            proven_hours.open_time + interval 1 hour + {{ var('bar_delay_s') }} * interval 1 second,
+            proven_hours.open_time + interval 1 hour + to_seconds({{ var('bar_delay_s') }}),
             proven_hours.last_available_at,
             proven_hours.proven_at
         ) as available_at

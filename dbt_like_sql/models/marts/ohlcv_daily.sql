@@ -22,13 +22,19 @@ bars as (
 
 ),
 
--- The first bar behind the batch proves that the batch's last day is over where its last hour has no bar.
-first_bar_after as (
+samples as (
+
+    select * from {{ ref('stg_coingecko__price_points') }}
+
+),
+
+-- A bar behind the batch proves that the batch's last day is over where its last hour has no bar.
+bars_after as (
 
     select
         coin,
         min(open_time) as open_time,
-        arg_min(available_at, open_time) as available_at
+        min(available_at) as available_at
     from {{ ref('crypto_ohlcv').render() }}
     where {{ after_batch('open_time') }}
     group by coin
@@ -86,9 +92,32 @@ hourly_days as (
 -- No clock: a day is over once its last hour, or any later one, has a bar.
 ends as (
 
-    select coin, open_time, available_at from bars
-    union all
-    select coin, open_time, available_at from first_bar_after
+    select
+        coin,
+        open_time,
+        min(available_at) over (
+            partition by coin
+            order by open_time
+            rows between current row and unbounded following
+        ) as proven_at
+    from (
+        select coin, open_time, available_at from bars
+        union all
+        select coin, open_time, available_at from bars_after
+    )
+
+),
+
+-- Days with a sampled hour whose own end is not proven yet: its bar is still to come.
+waiting_days as (
+
+    select distinct
+        samples.coin,
+        {{ utc_day('samples.sampled_at') }} as date
+    from samples
+    anti join bars
+        on samples.coin = bars.coin
+        and {{ utc_hour('samples.sampled_at') }} = bars.open_time
 
 ),
 
@@ -96,11 +125,14 @@ closed_days as (
 
     select
         hourly_days.*,
-        ends.available_at as proven_at
+        ends.proven_at
     from hourly_days
     asof join ends
         on hourly_days.coin = ends.coin
         and hourly_days.day_end - interval 1 hour <= ends.open_time
+    anti join waiting_days
+        on hourly_days.coin = waiting_days.coin
+        and hourly_days.date = waiting_days.date
 
 )
 
@@ -137,7 +169,7 @@ select
     closed_days.ohlc_method,
     closed_days.hours_covered,
     greatest(
-        closed_days.day_end + {{ var('bar_delay_s') }} * interval 1 second,
+        closed_days.day_end + to_seconds({{ var('bar_delay_s') }}),
         closed_days.last_available_at,
         closed_days.proven_at
     ) as available_at

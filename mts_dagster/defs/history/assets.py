@@ -37,9 +37,9 @@ ONE_COIN_OF_DAY = dg.MultiToSingleDimensionPartitionMapping("date")
     owners=MARKET_DATA,
     tags={"domain": "market"},
     code_version="1",
-    description="Coins by market cap as of each day: the top of CoinGecko's ranking and the tracked coins. Today is the "
-    "live ranking; a day filled in later ranks the tracked coins among themselves and says so; a stored live ranking "
-    "is kept. Feeds the coin partitions.",
+    description="Coins by market cap as of each day: the top of CoinGecko's ranking and the tracked coins. Today is "
+    "the live ranking; a day filled in later ranks the tracked coins among themselves and says so; a stored live "
+    "ranking is kept. Feeds the coin partitions.",
     metadata={"dagster/column_schema": column_schema(TABLES["coin_universe"])},
     io_manager_key="lake",
 )
@@ -112,5 +112,7 @@ def _told(context: dg.AssetExecutionContext, collected: Collected) -> pd.DataFra
     for problem in collected.problems:
         context.log.warning(problem)
     if collected.problems:
-        context.add_output_metadata({"not_covered": dg.MetadataValue.md("\n".join(f"- {p}" for p in collected.problems))})
+        context.add_output_metadata(
+            {"not_covered": dg.MetadataValue.md("\n".join(f"- {p}" for p in collected.problems))}
+        )
     return collected.frame

@@ -20,7 +20,7 @@ from mts_dagster.lake.slices import Slice
 from mts_dagster.partitions import daily, slices_of
 from mts_dagster.schemas import Table, TradingSignals, table_of
 from mts_dagster.settings import Settings
-from mts_dagster.sql_models.project import Project
+from mts_dagster.sql_models import Project
 from mts_dagster.strategies.base import FEATURES, Strategy
 from mts_dagster.strategies.decisions import decide
 from mts_dagster.strategies.market import Market
@@ -44,10 +44,11 @@ def build_signal_assets(strategies: Sequence[Strategy[Any]], project: Project) -
 def _strategy_asset(strategy: Strategy[Any], project: Project) -> dg.AssetsDefinition:
     lookback = dg.TimeWindowPartitionMapping(start_offset=-strategy.lookback_days)
     table = signal_table(strategy)
+    inputs = [project.models[name].table() for name in strategy.inputs]
 
     @dg.asset(
         key=[SCHEMA, strategy.name],
-        deps=[dg.AssetDep(project.asset_path(name), partition_mapping=lookback) for name in strategy.inputs],
+        deps=[dg.AssetDep([entry.schema, entry.name], partition_mapping=lookback) for entry in inputs],
         partitions_def=daily,
         backfill_policy=SINGLE_RUN,
         group_name=GROUP,
@@ -60,9 +61,7 @@ def _strategy_asset(strategy: Strategy[Any], project: Project) -> dg.AssetsDefin
         io_manager_key="lake",
     )
     @ends_in_failure
-    def signals_of_strategy(
-        context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
-    ) -> pd.DataFrame:
+    def signals_of_strategy(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> pd.DataFrame:
         windows = slices_of(context.partition_keys)
         frames = [
             decide(strategy, read_market(settings, strategy, project, window), window.start.date(), window.end.date())
@@ -76,7 +75,7 @@ def _strategy_asset(strategy: Strategy[Any], project: Project) -> dg.AssetsDefin
 def read_market(settings: Settings, strategy: Strategy[Any], project: Project, window: Slice) -> Market:
     """The strategy's input tables, from its lookback before the window on."""
     shown = replace(window, start=window.start - timedelta(days=strategy.lookback_days))
-    frames = read_tables(settings, [(project.table(name), [shown]) for name in strategy.inputs])
+    frames = read_tables(settings, [(project.models[name].table(), [shown]) for name in strategy.inputs])
     return Market(dict(zip(strategy.inputs, frames, strict=True)))
 
 
@@ -107,7 +106,7 @@ def _union_asset(strategies: Sequence[Strategy[Any]]) -> dg.AssetsDefinition:
 
 
 def _files_asset(project: Project) -> dg.AssetsDefinition:
-    features = project.table(FEATURES)
+    features = project.models[FEATURES].table()
 
     @dg.asset(
         key=[SCHEMA, "signal_files"],
@@ -122,7 +121,9 @@ def _files_asset(project: Project) -> dg.AssetsDefinition:
         description="A JSON file for each day with all signals and the market's context; latest.json is the newest.",
     )
     @ends_in_failure
-    def signal_files(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+    def signal_files(
+        context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.MaterializeResult[None]:
         slices = slices_of(context.partition_keys)
         decisions, market = read_tables(settings, [(table_of(TradingSignals), slices), (features, slices)])
         paths = write_documents(settings.signal_folder, build_documents(decisions, market))

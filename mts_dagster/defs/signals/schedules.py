@@ -19,9 +19,7 @@ from mts_dagster.settings import Settings
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="All SQL models over the trailing days, every hour, a quarter of an hour after the pulls.",
 )
-def sql_models_hourly(
-    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
-) -> dg.RunRequest:
+def sql_models_hourly(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.RunRequest:
     """One run over the trailing days."""
     return dg.RunRequest(run_key=None, tags=range_tags(*trailing_days(context, settings.trailing_days).keys))
 

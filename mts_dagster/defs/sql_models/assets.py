@@ -6,15 +6,13 @@ the SQL folder is ``mts_dagster.sql_models``, storing is ``mts_dagster.lake``.
 
 from __future__ import annotations
 
-from typing import Any
-
 import dagster as dg
 
 from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, ends_in_failure
 from mts_dagster.errors import ConfigError
-from mts_dagster.lake import connect
 from mts_dagster.lake.io_manager import column_schema, run_origin
 from mts_dagster.lake.replace import replace_select
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.views import replace_view
@@ -53,7 +51,6 @@ def build_model_assets(project: Project) -> list[dg.AssetsDefinition]:
 
 def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
     is_view = model.kind == "view"
-    partitioned: dict[str, Any] = {} if is_view else {"partitions_def": daily, "backfill_policy": SINGLE_RUN}
 
     @dg.asset(
         key=[model.schema, model.name],
@@ -65,10 +62,13 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
         code_version=model.code_version,
         description=model.description,
         metadata={"dagster/column_schema": column_schema(model.table()), "dagster/table_name": model.table().qualified},
-        **partitioned,
+        partitions_def=None if is_view else daily,
+        backfill_policy=None if is_view else SINGLE_RUN,
     )
     @ends_in_failure
-    def sql_model(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+    def sql_model(
+        context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.MaterializeResult[None]:
         slices = [] if is_view else slices_of(context.partition_keys)
         counts = store(settings, project, model, slices, run_origin(context, model.code_version))
         return dg.MaterializeResult(metadata=counts)
@@ -76,12 +76,9 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
     return sql_model
 
 
-def store(
-    settings: Settings, project: Project, model: Model, slices: list[Slice], origin: Origin
-) -> dict[str, int]:
+def store(settings: Settings, project: Project, model: Model, slices: list[Slice], origin: Origin) -> dict[str, int]:
     """Create the view, or compute the days of ``slices`` inside DuckDB and replace them in one transaction each."""
-    con = connect(read_only=False, settings=settings)
-    try:
+    with session(settings, read_only=False) as con:
         if model.kind == "view":
             replace_view(con, model.table(), project.render(model), origin)
             return {}
@@ -89,8 +86,6 @@ def store(
             replace_select(con, model.table(), [piece], project.render(model, Window(piece.start, piece.end)), origin)
             for piece in slices
         ]
-    finally:
-        con.close()
     return {
         "rows_in_run": sum(part.rows_inserted for part in done),
         "rows_replaced": sum(part.rows_deleted for part in done),
