@@ -103,6 +103,16 @@ def test_a_range_run_leaves_the_rows_of_the_stock_class(
     assert len(ours["index.db"]["asset_keys"]) == 2
 
 
+def test_the_last_event_of_an_asset_decides_its_row(
+    factory: Callable[[], Make], on_disk: Callable[[Path], Rows]
+) -> None:
+    """An asset planned between two materializations was last touched by the second, at 3 ms, not by the plan."""
+    kinds = ("materialized", "planned", "materialized")
+    stock, ours = both_ways(factory, on_disk, [(kind, "bars", "2024-01-01", "r1") for kind in kinds], batch=3)
+    assert ours["index.db"]["asset_keys"] == stock["index.db"]["asset_keys"]
+    assert "2023-11-14 22:13:20.003000" in ours["index.db"]["asset_keys"][0]
+
+
 def test_a_check_planned_and_evaluated_in_one_batch_is_one_execution(
     factory: Callable[[], Make], on_disk: Callable[[Path], Rows]
 ) -> None:
