@@ -293,11 +293,11 @@ class ReplayCoinGecko:
             return []
         ends = np.array([row.close_ms + 1 for row in bars])
         lengths = ends - np.array([row.open_ms for row in bars])
-        sums = np.cumsum([float(row.quote_volume) for row in bars])
-        spans = np.cumsum(lengths)
-        before = np.searchsorted(ends, ends - DAY_MS, side="right") - 1
-        whole = (before >= 0) & (spans - spans[before] == DAY_MS)
-        volumes = sums - sums[before]
+        sums = np.append(0.0, np.cumsum([float(row.quote_volume) for row in bars]))
+        spans = np.append(0, np.cumsum(lengths))
+        before = np.searchsorted(ends, ends - DAY_MS, side="right")
+        whole = spans[1:] - spans[before] == DAY_MS
+        volumes = sums[1:] - sums[before]
         return [
             Point(int(end), float(row.close), None, float(volume) if full else None)
             for end, row, volume, full in zip(ends, bars, volumes, whole, strict=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -112,9 +113,11 @@ class Simulator:
             SimulatorError: When the port is taken.
         """
         app = Shell(self._services, self.clock, self.faults, self.requests).application()
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, _HOST, self._config.port, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
+        site = web.TCPSite(self._runner, _HOST, self._config.port)
         try:
             await site.start()
         except (OSError, OverflowError) as error:
@@ -139,19 +142,17 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
         SimulatorError: When it cannot start.
     """
     simulator = Simulator(config or SimulatorConfig())
-    started = threading.Event()
-    failure: list[BaseException] = []
+    started: Future[None] = Future()
     loop = asyncio.new_event_loop()
     stopping = asyncio.Event()
 
     async def run() -> None:
         try:
             await simulator.start()
-        except SimulatorError as error:
-            failure.append(error)
+        except Exception as error:  # noqa: BLE001  handed to the thread that waits for the start
+            started.set_exception(error)
             return
-        finally:
-            started.set()
+        started.set_result(None)
         await stopping.wait()
         await simulator.stop()
 
@@ -161,11 +162,7 @@ def running_simulator(config: SimulatorConfig | None = None) -> Iterator[Simulat
 
     thread = threading.Thread(target=work, name="mts-simulator", daemon=True)
     thread.start()
-    if not started.wait(_START_TIMEOUT_S):
-        raise SimulatorError(f"the simulator did not start within {_START_TIMEOUT_S:.0f} s")
-    if failure:
-        thread.join()
-        raise failure[0]
+    started.result(_START_TIMEOUT_S)
     try:
         yield simulator
     finally:

@@ -251,7 +251,7 @@ class CoinGecko:
     def _chart(
         self, coin: str, asked: tuple[datetime, datetime], now: datetime
     ) -> tuple[tuple[datetime, datetime], str, tuple[list[Sample], int]]:
-        """One request for samples: the window that was covered, who answered, samples and how many had no price."""
+        """One request: the window that was covered, who answered, samples, and how many had no price."""
         path, subject = f"/coins/{coin}/market_chart/range", Subject(coin, *asked)
         answer = self._ask_pro(path, range_params(asked), read_chart, subject)
         if answer is not None:
@@ -422,7 +422,7 @@ def vendor_code(document: Any) -> int | None:  # noqa: ANN401 - JSON
     nested = error.get("status") if isinstance(error, dict) else None
     places = (document, document.get("status"), error, nested)
     codes = (place.get("error_code") for place in places if isinstance(place, dict))
-    return next((int(code) for code in codes if str(code).isdigit()), None)
+    return next((int(str(code)) for code in codes if str(code).isdigit()), None)
 
 
 def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # noqa: ANN401 - JSON

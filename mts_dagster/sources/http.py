@@ -43,7 +43,7 @@ from mts_dagster.sources.errors import (
     UnknownSymbolError,
 )
 from mts_dagster.sources.hosts import Cost, Host, HostFile
-from mts_dagster.sources.redaction import NoKey, host_of, redact, redact_transport_logs
+from mts_dagster.sources.redaction import NoKey, host_of, place_of, redact, redact_transport_logs
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class HttpSession:
         self._file = HostFile(settings.home / STATE_FILE)
         self._host = Host(
             self._file,
-            host_of(service.root) or service.name,
+            f"{service.name} {place_of(service.root)}",
             budgets=service.budgets,
             circuit_reset_s=settings.http_circuit_reset_s,
             now=self._clock.now,
@@ -336,7 +336,9 @@ class HttpSession:
         if isinstance(error, SourceError) and error.retry_at is not None:
             return 0.0
         first_s = self._settings.http_backoff_s
-        backoff = tenacity.wait_exponential_jitter(initial=first_s, max=self._settings.http_max_wait_s, jitter=first_s)
+        backoff = tenacity.wait_exponential_jitter(
+            multiplier=first_s, max=self._settings.http_max_wait_s, jitter=first_s
+        )
         return backoff(attempt)
 
     def _log_retry(self, attempt: tenacity.RetryCallState) -> None:

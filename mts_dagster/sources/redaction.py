@@ -29,6 +29,11 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
+def place_of(url: str) -> str:
+    """Host, port and path: what tells two services apart, also when both live on one host."""
+    return host_of(url) + urlsplit(url).path.rstrip("/")
+
+
 class NoKey(AuthBase):
     """Sends no key, and keeps requests from looking for one in a ``.netrc`` file."""
 
