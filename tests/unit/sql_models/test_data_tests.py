@@ -112,7 +112,7 @@ def test_two_tests_of_one_name_are_refused(stated: Callable[[str], tuple[Project
 
 
 def test_test_of_its_own_file(con: duckdb.DuckDBPyConnection, stated: Callable[..., tuple[Project, DataTest]]) -> None:
-    """A singular test belongs to the first model it reads, and takes severity from its config()."""
+    """A singular test belongs to the model it reads that is built last, and takes severity from its config()."""
     sql = "{{ config(severity='warn') }}\nselect id from {{ ref('items') }} where word = 'b'"
     project, test = stated("not_null", singular=sql)
     assert (test.name, test.model, test.severity, test.macro) == ("single", "items", "warn", None)
@@ -137,7 +137,7 @@ def test_test_of_its_own_file(con: duckdb.DuckDBPyConnection, stated: Callable[.
             "not_known_before_crypto_ohlcv",
         ),
         ("macro_daily", "delete from marts.macro_daily where date = '2024-01-02'", "macro_daily_has_every_day"),
-        ("ohlcv_daily", "delete from marts.features_daily", "features_cover_every_daily_bar"),
+        ("features_daily", "delete from marts.features_daily", "features_cover_every_daily_bar"),
         ("ohlcv_daily", "update marts.ohlcv_daily set close = 101", "daily_close_equals_last_hour"),
         ("coverage_daily", "delete from marts.crypto_ohlcv where hour(open_time) = 5", "hours_are_not_missing"),
     ],
