@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from mts_simulator.binance import statistics_24h
@@ -164,8 +165,7 @@ class _Depth(_Clocked):
         if self._levels:
             bids, asks = side_pairs(state.bids), side_pairs(state.asks)
         else:
-            old = self._books.state(coin, before)
-            bids, asks = changes(old.bids, state.bids), changes(old.asks, state.asks)
+            bids, asks = self._touched(before, state)
         symbol = coin.perpetual
         return [
             (
@@ -174,6 +174,18 @@ class _Depth(_Clocked):
                 f'"b":{levels_json(coin, bids)},"a":{levels_json(coin, asks)},"st":{_USD_MARGINED}}}'
             )
         ]
+
+    def _touched(self, before: int, state: BookState) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Every level that changed on the way from ``before``, with its size in the end.
+
+        A level that changed and changed back is among them: a snapshot taken in between shows it changed.
+        """
+        path = [self._books.state(self._coin, step) for step in range(before, state.step)] + [state]
+        bids = {tick: 0 for old, new in pairwise(path) for tick, _ in changes(old.bids, new.bids)}
+        asks = {tick: 0 for old, new in pairwise(path) for tick, _ in changes(old.asks, new.asks)}
+        bids |= {tick: size for tick, size in side_pairs(state.bids) if tick in bids}
+        asks |= {tick: size for tick, size in side_pairs(state.asks) if tick in asks}
+        return list(bids.items()), list(asks.items())
 
 
 class _BookTicker(_Clocked):

@@ -29,9 +29,9 @@ LEVELS = 1000
 _NOISE_BPS = 0.8
 _NOISE_MS = 2 * SECOND_MS
 _LEVEL_USD = 60_000.0
-_DISLOCATION_EVERY_MS = 30 * SECOND_MS
+_DISLOCATION_EVERY_MS = 15 * SECOND_MS
 _DISLOCATION_BPS = (8.0, 40.0)
-_DISLOCATION_MS = (300, 6_000)
+_DISLOCATION_MS = (400, 6_000)
 _LONGEST_LIFE = 256
 _TOUCH_LIFE = 3
 _CACHED_STATES = 256
@@ -103,7 +103,7 @@ class SeededBooks:
         )
         if (venue < _HALF) != (self._venue == "binance"):
             return 0.0
-        duration = _DISLOCATION_MS[0] + length**2 * (_DISLOCATION_MS[1] - _DISLOCATION_MS[0])
+        duration = _DISLOCATION_MS[0] + length * (_DISLOCATION_MS[1] - _DISLOCATION_MS[0])
         begin = start * (_DISLOCATION_EVERY_MS - duration)
         if not begin <= rest < begin + duration:
             return 0.0
