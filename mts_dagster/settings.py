@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     http_retries: int = Field(4, ge=0, description="Retries of a request that failed in a retryable way.")
     http_backoff_s: float = Field(1.0, gt=0, description="First pause between retries; doubles, with jitter.")
     http_max_wait_s: float = Field(120.0, gt=0, description="Longest pause that a Retry-After may ask for.")
+    http_circuit_failures: int = Field(5, ge=1, description="Failures in a row after which a host is left alone.")
+    http_circuit_reset_s: float = Field(30.0, gt=0, description="How long it is left alone before one new try.")
 
     dagster_port: int = Field(3000, ge=0, le=65535, description="Port of the Dagster UI.")
 

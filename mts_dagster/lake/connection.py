@@ -110,7 +110,7 @@ def connect(*, read_only: bool = True, settings: Settings | None = None) -> duck
             _attach_to_read(con, address)
         else:
             _attach_to_write(con, settings, address)
-        _finish(con, settings, address)
+        prepare_session(con, settings)
     except duckdb.Error as error:
         con.close()
         raise LakeError(f"cannot attach the lake {address}: {first_line(error)}; check MTS_CATALOG") from error
@@ -118,6 +118,17 @@ def connect(*, read_only: bool = True, settings: Settings | None = None) -> duck
         con.close()
         raise
     return con
+
+
+def prepare_session(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Give a connection to an attached lake what belongs to the session: time zone, names without schema, its lock."""
+    con.execute("set TimeZone = 'UTC'")
+    present = _schemas(con)
+    path = [f"{ALIAS}.{schema}" for schema in ("main", *SCHEMAS) if schema in present]
+    con.execute(f"set search_path = {quoted(','.join(path))}")
+    # A connection carries its own lock, so that `write(con)` needs nothing else.
+    con.execute(f"set variable {LOCK_VARIABLE} = $1", [address_of(settings).lock_place])
+    con.execute(f"set variable {LOCK_WAIT_VARIABLE} = $1", [settings.lock_wait_s])
 
 
 def _not_found(address: Address) -> LakeNotFoundError:
@@ -134,7 +145,6 @@ def _open(settings: Settings, address: Address) -> duckdb.DuckDBPyConnection:
         "threads": str(settings.duckdb_threads),
     }
     con = duckdb.connect(config=config)
-    con.execute("set TimeZone = 'UTC'")
     for name in address.extensions:
         load_extension(con, name)
     return con
@@ -206,15 +216,6 @@ def _furnish(con: duckdb.DuckDBPyConnection) -> None:
     # lost-delete bugs, and our tables' history must be exact. Stored in the lake, it binds every program that writes.
     con.execute(f"call {ALIAS}.set_option('data_inlining_row_limit', 0)")
     con.execute("commit")
-
-
-def _finish(con: duckdb.DuckDBPyConnection, settings: Settings, address: Address) -> None:
-    present = _schemas(con)
-    path = [f"{ALIAS}.{schema}" for schema in ("main", *SCHEMAS) if schema in present]
-    con.execute(f"set search_path = {quoted(','.join(path))}")
-    # A connection carries its own lock, so that `write(con)` needs nothing else.
-    con.execute(f"set variable {LOCK_VARIABLE} = $1", [address.lock_place])
-    con.execute(f"set variable {LOCK_WAIT_VARIABLE} = $1", [settings.lock_wait_s])
 
 
 def _schemas(con: duckdb.DuckDBPyConnection) -> set[str]:

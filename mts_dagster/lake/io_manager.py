@@ -14,9 +14,9 @@ import duckdb
 import pandas as pd
 
 from mts_dagster.errors import BadDataError, LakeError
-from mts_dagster.lake.connection import connect
 from mts_dagster.lake.read import count_rows, read_slices
 from mts_dagster.lake.replace import Replaced, replace_frame
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice, in_words
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
@@ -47,25 +47,19 @@ class LakeIOManager(dg.IOManager):
         table = self._table(context.asset_key)
         frame = validate_frame(table, obj)
         slices = output_slices(context)
-        con = connect(read_only=False, settings=self._settings)
-        try:
+        with session(self._settings, read_only=False) as con:
             bootstrap(con, [table])
             if frame.empty:
                 _refuse_to_empty(con, table, slices)
-            replaced = replace_frame(con, table, slices, frame, origin_of(context))
-        finally:
-            con.close()
+            replaced = replace_frame(con, table, slices, frame, run_origin(context, _code_version(context)))
         context.add_output_metadata(materialization_metadata(table, frame, replaced, context.asset_partition_keys))
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Read the partitions that the downstream run maps to; the whole table for an unpartitioned input."""
         table = self._table(context.asset_key)
         slices = input_slices(context)
-        con = connect(settings=self._settings)
-        try:
+        with session(self._settings) as con:
             return read_slices(con, table, slices)
-        finally:
-            con.close()
 
     def _table(self, key: dg.AssetKey) -> Table:
         try:
@@ -89,16 +83,27 @@ def input_slices(context: dg.InputContext) -> list[Slice] | None:
     return slices_of(keys) if keys else []
 
 
-def origin_of(context: dg.OutputContext) -> Origin:
+def run_origin(context: dg.OutputContext | dg.AssetExecutionContext, code_version: str) -> Origin:
     """What the snapshot will say about where its rows came from."""
-    keys = list(context.asset_partition_keys)
-    partitions = keys[0] if len(keys) == 1 else f"{keys[0]}...{keys[-1]} ({len(keys)})"
+    if isinstance(context, dg.OutputContext):
+        keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else []
+        run_id = context.run_id
+    else:
+        keys = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+        run_id = context.run.run_id
     return Origin(
         asset=context.asset_key.to_user_string(),
-        run_id=context.run_id,
-        code_version=context.version or "",
-        partitions=partitions,
+        run_id=run_id,
+        code_version=code_version,
+        partitions=described(keys),
     )
+
+
+def described(keys: Sequence[str]) -> str:
+    """Partition keys in few words."""
+    if len(keys) <= 1:
+        return "".join(keys)
+    return f"{keys[0]}...{keys[-1]} ({len(keys)} partitions)"
 
 
 def materialization_metadata(
@@ -147,6 +152,11 @@ def column_schema(table: Table) -> dg.TableSchema:
         ],
         constraints=dg.TableConstraints(other=[f"unique together: {', '.join(table.key)}"]),
     )
+
+
+def _code_version(context: dg.OutputContext) -> str:
+    """Code version of the asset that the output belongs to."""
+    return context.asset_spec.code_version or ""
 
 
 def _refuse_to_empty(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Protocol, TypeVar
@@ -24,8 +24,9 @@ from typing import Protocol, TypeVar
 import duckdb
 
 from mts_dagster.errors import LakeError
-from mts_dagster.lake.connection import ALIAS, METADATA, connect
+from mts_dagster.lake.connection import ALIAS, METADATA
 from mts_dagster.lake.provenance import MAINTENANCE, ROW_ORIGINS, keep_origins
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin, transact
 from mts_dagster.settings import Settings
@@ -74,28 +75,28 @@ class MaintenanceReport:
     orphans_deleted: tuple[str, ...]
 
 
-def maintain(settings: Settings, *, now: datetime, pinned: Collection[int] = ()) -> MaintenanceReport:
+def maintain(settings: Settings, *, pinned: Collection[int] = (), now: datetime | None = None) -> MaintenanceReport:
     """Run all steps.
 
     Args:
         settings: which lake, and the ages ``snapshot_keep_days`` and ``file_keep_days``.
-        now: the present, aware UTC.
         pinned: snapshots that signals or backtests refer to; they never expire.
+        now: the moment that the ages are counted from, aware UTC; the present by default.
 
     Raises:
         LakeError: a step found something that it must not touch; the steps before it are done.
     """
-    con = connect(read_only=False, settings=settings)
-    try:
+    now = now or datetime.now(UTC)
+    unused_since = now - timedelta(days=settings.file_keep_days)
+    with session(settings, read_only=False) as con:
         bootstrap(con, [ROW_ORIGINS])
         before = lake_size(con)
         origins = _step(con, "keep origins", keep_origins)
         rewritten = _for_each_table(con, "rewrite", rewrite_files)
         merged = _for_each_table(con, "merge", merge_files)
         expired, kept = expire_snapshots(con, now - timedelta(days=settings.snapshot_keep_days), pinned)
-        unread_since = now - timedelta(days=settings.file_keep_days)
-        deleted = delete_scheduled_files(con, unread_since)
-        orphans = delete_orphans(con, unread_since)
+        deleted = delete_scheduled_files(con, unused_since)
+        orphans = delete_orphans(con, unused_since)
         return MaintenanceReport(
             before=before,
             after=lake_size(con),
@@ -107,8 +108,6 @@ def maintain(settings: Settings, *, now: datetime, pinned: Collection[int] = ())
             files_deleted=deleted,
             orphans_deleted=orphans,
         )
-    finally:
-        con.close()
 
 
 class _TableWork(Protocol):

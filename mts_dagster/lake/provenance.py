@@ -15,6 +15,7 @@ from datetime import datetime
 
 import duckdb
 
+from mts_dagster.errors import UsageError
 from mts_dagster.lake.connection import ALIAS, METADATA
 from mts_dagster.lake.text import listed, quoted
 from mts_dagster.lake.transaction import Origin
@@ -74,21 +75,28 @@ class RowOrigin:
 
 
 def origin_of_rows(
-    con: duckdb.DuckDBPyConnection, table: Table, condition: str = "true", parameters: Sequence[object] = ()
+    con: duckdb.DuckDBPyConnection, table: str, condition: str = "true", parameters: Sequence[object] = ()
 ) -> list[RowOrigin]:
     """Find the commits that wrote the rows of ``table`` that meet ``condition``, newest first.
 
     Args:
         con: any connection to the lake.
-        table: where the rows are stored.
+        table: its name, with or without its schema.
         condition: SQL on the table's columns, with ``?`` for values.
         parameters: the values.
+
+    Raises:
+        UsageError: there is no such table.
     """
+    tables = _tables(con)
+    name = next((name for name in tables if table in (name, name.partition(".")[2])), None)
+    if name is None:
+        raise UsageError(f"the lake has no table {table}; it has {', '.join(tables) or 'none yet'}")
     rows = con.execute(
         f"""
-        with rows_asked as (select snapshot_id, rowid from {table.qualified} where {condition}),
+        with rows_asked as (select snapshot_id, rowid from {name} where {condition}),
         commits as ({_COMMITS}),
-        kept as ({_kept(con, table)}),
+        kept as ({_kept(tables, name)}),
         found as (
             select coalesce(kept.snapshot_id, rows_asked.snapshot_id) as snapshot_id,
                    coalesce(kept.committed_at, commits.committed_at, taken.snapshot_time) as committed_at,
@@ -142,11 +150,10 @@ def keep_origins(con: duckdb.DuckDBPyConnection) -> int:
     return added
 
 
-def _kept(con: duckdb.DuckDBPyConnection, table: Table) -> str:
-    """The kept origins of ``table``; none in a lake that was never maintained."""
-    tables = _tables(con)
+def _kept(tables: dict[str, str], table: str) -> str:
+    """Query for the kept origins of ``table``; none in a lake that was never maintained."""
     if ROW_ORIGINS.qualified in tables:
-        return f"from {ROW_ORIGINS.qualified} where table_uuid = {quoted(tables[table.qualified])}"
+        return f"from {ROW_ORIGINS.qualified} where table_uuid = {quoted(tables[table])}"
     columns = ", ".join(f'null::{column.sql_type} as "{column.name}"' for column in ROW_ORIGINS.columns)
     return f"select {columns} where false"
 

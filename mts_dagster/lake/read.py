@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import duckdb
 import pandas as pd
 
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice, any_of
 from mts_dagster.lake.text import listed
 from mts_dagster.schemas import Column, Table
+from mts_dagster.settings import Settings
 
 # What validation makes of a column before it is stored, and so what reading gives back, with or without nulls.
 DTYPES = {
@@ -33,6 +35,12 @@ def read_slices(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[S
     select = f"select {listed(column.name for column in table.columns)} from {table.qualified} where {where}"
     frame = con.execute(f"{select} order by {listed(table.key)}", parameters).df()
     return frame.astype({column.name: dtype for column in table.columns if (dtype := _dtype(column))})
+
+
+def read_tables(settings: Settings, parts: Sequence[tuple[Table, Sequence[Slice] | None]]) -> list[pd.DataFrame]:
+    """Slices of several tables over one connection, in the order asked for."""
+    with session(settings) as con:
+        return [read_slices(con, table, slices) for table, slices in parts]
 
 
 def count_rows(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice] | None = None) -> int:
