@@ -84,13 +84,7 @@ class ScriptedServer:
 
     def answer(self, body: object = b"", status: int = 200, **headers: str) -> ScriptedServer:
         """Answer; anything but bytes and text is sent as JSON."""
-        raw = (
-            body
-            if isinstance(body, bytes)
-            else body.encode()
-            if isinstance(body, str)
-            else json.dumps(body).encode()
-        )
+        raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
         def step(handler: BaseHTTPRequestHandler) -> None:
             handler.send_response(status)

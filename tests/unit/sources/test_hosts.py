@@ -74,9 +74,7 @@ def test_no_interval_holds_more_than_the_limit(
     moments = spend_all(shop, time_, fitting)
     file.close()
     for start in moments:
-        inside = sum(
-            weight for weight, moment in zip(fitting, moments, strict=True) if start <= moment < start + 60
-        )
+        inside = sum(weight for weight, moment in zip(fitting, moments, strict=True) if start <= moment < start + 60)
         assert inside <= limit
 
 

@@ -153,18 +153,14 @@ def test_retry_after_is_honoured(
     assert time_.slept == [45.0]
 
 
-def test_retry_after_in_the_past_means_now(
-    server: ScriptedServer, open_session: OpenSession, time_: FakeTime
-) -> None:
+def test_retry_after_in_the_past_means_now(server: ScriptedServer, open_session: OpenSession, time_: FakeTime) -> None:
     """A date that has passed costs no waiting."""
     server.answer("wait", 429, Retry_After="Fri, 20 Nov 2026 11:00:00 GMT").answer({"value": 1})
     assert get(open_session(server.url)) == 1
     assert sum(time_.slept) == 0
 
 
-def test_unreadable_retry_after_is_ignored(
-    server: ScriptedServer, open_session: OpenSession, time_: FakeTime
-) -> None:
+def test_unreadable_retry_after_is_ignored(server: ScriptedServer, open_session: OpenSession, time_: FakeTime) -> None:
     """Nonsense in the header falls back to the usual pause after a 429, 30 s."""
     server.answer("wait", 429, Retry_After="soon").answer({"value": 1})
     assert get(open_session(server.url)) == 1
@@ -248,9 +244,7 @@ def test_another_shape_is_bad_content(
         get(open_session(server.url, make_settings(http_retries=0)))
 
 
-def test_silence_is_a_timeout(
-    server: ScriptedServer, open_session: OpenSession, make_settings: MakeSettings
-) -> None:
+def test_silence_is_a_timeout(server: ScriptedServer, open_session: OpenSession, make_settings: MakeSettings) -> None:
     """A server that says nothing ends in an error that names the time waited."""
     released = threading.Event()
     server.stay_silent(released)
@@ -261,9 +255,7 @@ def test_silence_is_a_timeout(
         released.set()
 
 
-def test_a_refused_connection_is_named(
-    dead_url: str, open_session: OpenSession, make_settings: MakeSettings
-) -> None:
+def test_a_refused_connection_is_named(dead_url: str, open_session: OpenSession, make_settings: MakeSettings) -> None:
     """Nobody listens: the message says so and names the setting."""
     with pytest.raises(SourceUnavailableError, match=r"refuses the connection.*MTS_SHOP_URL"):
         get(open_session(dead_url, make_settings(http_retries=0)))
@@ -457,9 +449,7 @@ def test_transport_failures_do_not_show_the_key(
         case "silent":
             server.stay_silent(released)
     url = dead_url if fault == "refused" else server.url
-    session = open_session(
-        url, make_settings(http_retries=1, http_timeout_s=0.2), QueryKey("api_key", SecretStr(KEY))
-    )
+    session = open_session(url, make_settings(http_retries=1, http_timeout_s=0.2), QueryKey("api_key", SecretStr(KEY)))
     with whole_text(caplog) as texts:
         get(session)
     released.set()
@@ -467,9 +457,7 @@ def test_transport_failures_do_not_show_the_key(
     assert not [text for text in texts if KEY in text]
 
 
-def test_errors_carry_no_chain(
-    server: ScriptedServer, open_session: OpenSession, make_settings: MakeSettings
-) -> None:
+def test_errors_carry_no_chain(server: ScriptedServer, open_session: OpenSession, make_settings: MakeSettings) -> None:
     """Nothing hangs on the error that a tool could print although it was suppressed."""
     server.reset()
     with pytest.raises(SourceUnavailableError) as caught:

@@ -125,9 +125,7 @@ def test_recorded_bybit_list(recordings: Path) -> None:
     perpetuals, cursor = bybit.read_perpetuals(answer["result"])
     assert (len(perpetuals), cursor) == (760, "")
     listed = InstrumentList(perpetuals)
-    found = {
-        coin: listed.resolve(coin, NOW) for coin in ("bitcoin", "shiba-inu", "pepe", "render-token", "tether")
-    }
+    found = {coin: listed.resolve(coin, NOW) for coin in ("bitcoin", "shiba-inu", "pepe", "render-token", "tether")}
     assert {coin: listing and (listing.symbol, listing.multiplier) for coin, listing in found.items()} == {
         "bitcoin": ("BTCUSDT", 1.0),
         "shiba-inu": ("SHIB1000USDT", 1000.0),

@@ -19,9 +19,7 @@ def bars(select: Select) -> list[dict[str, Any]]:
 
 def test_candle_is_taken_as_it_is(kline: Add, build: Build, select: Select) -> None:
     """A venue's closed hourly candle becomes the bar, with its volumes and its availability."""
-    kline(
-        "2024-01-01 05:00", 42.0, open=40.0, high=44.0, low=39.0, volume_base=3.0, volume_quote_usd=125.0, trades=7
-    )
+    kline("2024-01-01 05:00", 42.0, open=40.0, high=44.0, low=39.0, volume_base=3.0, volume_quote_usd=125.0, trades=7)
     build("2024-01-01", "2024-01-02")
     assert bars(select) == [
         {

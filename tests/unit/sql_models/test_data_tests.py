@@ -34,9 +34,7 @@ ROWS = [(1, "2024-01-01", "a"), (2, "2024-01-02", "b"), (3, "2024-01-02", None),
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
     con = duckdb.connect()
-    con.execute(
-        "create schema marts; create table marts.items (id bigint, day date, word varchar, letter varchar)"
-    )
+    con.execute("create schema marts; create table marts.items (id bigint, day date, word varchar, letter varchar)")
     con.executemany("insert into marts.items values (?, ?, ?, 'x')", ROWS)
     yield con
     con.close()
@@ -113,9 +111,7 @@ def test_two_tests_of_one_name_are_refused(stated: Callable[[str], tuple[Project
         stated("not_null, not_null: {config: {where: id > 1}}")
 
 
-def test_test_of_its_own_file(
-    con: duckdb.DuckDBPyConnection, stated: Callable[..., tuple[Project, DataTest]]
-) -> None:
+def test_test_of_its_own_file(con: duckdb.DuckDBPyConnection, stated: Callable[..., tuple[Project, DataTest]]) -> None:
     """A singular test belongs to the first model it reads, and takes severity from its config()."""
     sql = "{{ config(severity='warn') }}\nselect id from {{ ref('items') }} where word = 'b'"
     project, test = stated("not_null", singular=sql)

@@ -128,9 +128,7 @@ def test_vix_is_the_latest_known(kline: Add, observe: Add, build: Build, select:
 
 
 @pytest.mark.parametrize(("known", "vix"), [("2024-01-05 00:01", 14.13), ("2024-01-05 00:02", 14.04)])
-def test_vix_as_of_the_decision(
-    kline: Add, observe: Add, build: Build, select: Select, known: str, vix: float
-) -> None:
+def test_vix_as_of_the_decision(kline: Add, observe: Add, build: Build, select: Select, known: str, vix: float) -> None:
     """What becomes known at the decision counts, a minute later it does not."""
     kline(day(3), 1.0, interval="1d")
     observe("2024-01-03", 14.04, "2024-01-04")
@@ -170,9 +168,7 @@ def correlated(kline: Add, observe: Add, *, days: int, sign: int) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_correlation_is_over_the_same_days(
-    kline: Add, observe: Add, build: Build, select: Select, sign: int
-) -> None:
+def test_correlation_is_over_the_same_days(kline: Add, observe: Add, build: Build, select: Select, sign: int) -> None:
     """Series in fixed proportion correlate fully once 30 steps are known, though the VIX comes a day late."""
     correlated(kline, observe, days=34, sign=sign)
     build(day(0), day(34))

@@ -62,9 +62,7 @@ models:
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Write a small SQL folder; keyword ``files`` adds or replaces files, None removes one."""
-    grain = (
-        "{% test unique_grain(model, columns) %}select 1 from {{ model }} where {{ columns[0] }} = 1{% endtest %}"
-    )
+    grain = "{% test unique_grain(model, columns) %}select 1 from {{ model }} where {{ columns[0] }} = 1{% endtest %}"
     files = {
         "dbt_project.yml": PROJECT,
         "tests/generic/unique_grain.sql": grain,
@@ -312,9 +310,7 @@ def test_unknown_variable_is_refused(write: Write) -> None:
 
 def test_unit_tests_are_left_to_dbt(load: Callable[..., Project]) -> None:
     """A folder with dbt's unit tests loads."""
-    assert load(
-        {"models/_units.yml": "unit_tests: [{name: x, model: daily, given: [], expect: {rows: []}}]"}
-    ).models
+    assert load({"models/_units.yml": "unit_tests: [{name: x, model: daily, given: [], expect: {rows: []}}]"}).models
 
 
 def test_batch_filter_is_a_subquery(load: Callable[..., Project]) -> None:

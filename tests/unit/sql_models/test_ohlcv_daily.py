@@ -22,9 +22,7 @@ def test_venues_daily_candle_comes_first(kline: Add, build: Build, select: Selec
     """With a closed daily candle the hours do not matter."""
     for hour in range(24):
         kline(f"2024-01-01 {hour:02}:00", 100.0 + hour)
-    kline(
-        "2024-01-01", 42.0, interval="1d", open=40.0, high=45.0, low=39.0, volume_base=9.0, volume_quote_usd=380.0
-    )
+    kline("2024-01-01", 42.0, interval="1d", open=40.0, high=45.0, low=39.0, volume_base=9.0, volume_quote_usd=380.0)
     build("2024-01-01", "2024-01-02")
     assert days(select) == [
         {

@@ -179,14 +179,10 @@ def test_price_features(real: dict[str, Any], coin: str) -> None:
             if seen - timedelta(days=1) in closes
         ]
         window = [closes[seen] for seen in (day - timedelta(days=back) for back in range(90)) if seen in closes]
-        volumes = [
-            candles[seen][1] for seen in (day - timedelta(days=back) for back in range(30)) if seen in candles
-        ]
+        volumes = [candles[seen][1] for seen in (day - timedelta(days=back) for back in range(30)) if seen in candles]
         expected = {
             "close_usd": closes[day],
-            "volatility_30d_ann_pct": statistics.stdev(returns) * math.sqrt(365) * 100
-            if len(returns) == 30
-            else None,
+            "volatility_30d_ann_pct": statistics.stdev(returns) * math.sqrt(365) * 100 if len(returns) == 30 else None,
             "drawdown_90d_pct": (1 - closes[day] / max(window)) * 100,
             "volume_zscore_30d": (volumes[0] - statistics.mean(volumes)) / statistics.stdev(volumes)
             if len(volumes) == 30
