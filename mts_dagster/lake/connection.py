@@ -23,6 +23,7 @@ from mts_dagster.lake.text import first_line, quoted, redacted
 from mts_dagster.settings import Settings, get_settings
 
 ALIAS = "lake"
+METADATA = f"__ducklake_metadata_{ALIAS}"  # DuckLake's own tables in the catalog, for questions it has no function for
 SCHEMAS = ("raw", "staging", "marts", "signals", "realtime", "backtests", "quality")
 LOCK_VARIABLE = "mts_lock_place"
 LOCK_WAIT_VARIABLE = "mts_lock_wait_s"
@@ -198,7 +199,9 @@ def _create_beside(con: duckdb.DuckDBPyConnection, address: Address, catalog_fil
 def _attach(con: duckdb.DuckDBPyConnection, address: Address, *, read_only: bool) -> None:
     options = ["READ_ONLY"] if read_only else [f"DATA_PATH {quoted(address.data_path)}"]
     if address.catalog_file:
-        options += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {SQLITE_BUSY_TIMEOUT_MS}"]
+        options.append(f"META_BUSY_TIMEOUT {SQLITE_BUSY_TIMEOUT_MS}")
+        if not read_only:  # the file remembers it, and a copy of a lake that was packed without it can be read too
+            options.append("META_JOURNAL_MODE 'WAL'")
     con.execute(f"attach {quoted('ducklake:' + address.catalog)} as {ALIAS} ({', '.join(options)})")
     con.execute(f"use {ALIAS}")
 

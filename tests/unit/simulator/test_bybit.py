@@ -134,9 +134,6 @@ def test_instruments_and_tickers_have_the_recorded_members(bybit: Bybit, shared_
     instruments = json.loads(
         gzip.decompress((shared_data / "rest" / "bybit_v5_instruments-info_linear_20260809.json.gz").read_bytes())
     )
-    tickers = json.loads(
-        (shared_data / "rest" / "bybit_v5_market_tickers_linear_BTCUSDT_20260908.json").read_text()
-    )
     tickers = json.loads((shared_data / "rest" / "bybit_v5_market_tickers_linear_BTCUSDT_20260908.json").read_text())
     (row,) = result(bybit, INSTRUMENTS, symbol="BTCUSDT")["list"]
     (ticker,) = result(bybit, "/v5/market/tickers", symbol="BTCUSDT")["list"]

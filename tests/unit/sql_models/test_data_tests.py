@@ -112,7 +112,7 @@ def test_two_tests_of_one_name_are_refused(stated: Callable[[str], tuple[Project
 
 
 def test_test_of_its_own_file(con: duckdb.DuckDBPyConnection, stated: Callable[..., tuple[Project, DataTest]]) -> None:
-    """A singular test belongs to the model it reads that is built last, and takes severity from its config()."""
+    """A singular test belongs to the first model it reads, and takes severity from its config()."""
     sql = "{{ config(severity='warn') }}\nselect id from {{ ref('items') }} where word = 'b'"
     project, test = stated("not_null", singular=sql)
     assert (test.name, test.model, test.severity, test.macro) == ("single", "items", "warn", None)
