@@ -171,9 +171,7 @@ class Binance:
         if limit not in _DEPTH_WEIGHTS:
             raise BinanceError(-4021, f"{limit} is not valid depth limit. Valid limit is in {_DEPTH_LIMITS}.")
         recorded = self._recorded_depth(symbol)
-        ladder = (
-            recorded_ladder(recorded, limit) if recorded else self._data.ladder(symbol, limit, call.now_ms)
-        )
+        ladder = recorded_ladder(recorded, limit) if recorded else self._data.ladder(symbol, limit, call.now_ms)
         picture = {
             "lastUpdateId": ladder.update_id,
             "E": call.now_ms,

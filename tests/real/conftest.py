@@ -15,8 +15,7 @@ from mts_dagster.runs import Days
 from mts_dagster.settings import Settings
 from mts_dagster.workbench import Workbench, collect_macro, collect_market, compute_signals
 from mts_simulator.simulator import SimulatorConfig, running_simulator
-
-from ..conftest import simulated_settings
+from tests.conftest import simulated_settings
 
 MARKET = Days(date(2024, 1, 1), date(2025, 6, 30))
 # Lookback of the features: 90 days of prices and about 45 of VIX observations.

@@ -32,7 +32,8 @@ def test_daily_closes_are_those_of_the_recorded_candles(chain: Chain, shared_dat
         "select date, close from ohlcv_daily where coin = ? and date between ? and ? order by date",
         [coin, FIRST_FUTURES_DAY, LAST_DAY],
     ).df()
-    expected = daily_futures(shared_data, coin).loc[FIRST_FUTURES_DAY:LAST_DAY]
+    recorded = daily_futures(shared_data, coin)
+    expected = recorded[(recorded.index >= FIRST_FUTURES_DAY) & (recorded.index <= LAST_DAY)]
     assert stored["date"].tolist() == expected.index.tolist()
     assert stored["close"].tolist() == expected["close"].tolist()
 

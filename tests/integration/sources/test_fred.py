@@ -72,11 +72,11 @@ def test_requests_keep_to_two_a_second(start_world: Callable[[SimulatorConfig], 
 
 
 @pytest.mark.parametrize("kind", ["reset", "truncate", "html", "status"])
-def test_a_fault_changes_nothing(world: World, kind: str) -> None:
+def test_a_fault_changes_nothing(world: World, kind: FaultKind) -> None:
     """One spoiled answer: the frame is the same as without it."""
     with Fred(world.settings(), world.clock) as client:
         expected = client.observations("DGS10", START, END)
-        world.simulator.faults.add(Fault.from_json({"kind": kind, "path": "*observations*"}))
+        world.simulator.faults.add(Fault(kind, path="*observations*"))
         pd.testing.assert_frame_equal(client.observations("DGS10", START, END), expected)
 
 

@@ -73,9 +73,7 @@ async def test_subscribing_later(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ws", "/stream", "/market/ws", "/private/ws"])
-async def test_retired_and_wrong_addresses_acknowledge_and_stay_silent(
-    simulator: Simulator, path: str
-) -> None:
+async def test_retired_and_wrong_addresses_acknowledge_and_stay_silent(simulator: Simulator, path: str) -> None:
     """Only answers to messages come, never a frame."""
     async with dial(simulator.urls["binance_ws"] + path) as ws:
         for number in range(5):
