@@ -84,6 +84,16 @@ def signals(days: DaysOption = None, start: StartOption = None, end: EndOption =
 
 
 @app.command()
+def demo(
+    days: Annotated[int, typer.Option(min=120, help="Days of history, today included.")] = 400,
+) -> None:
+    """Fill a lake from the simulator, from nothing to signals, and sum it up."""
+    from mts_dagster.demo import run
+
+    run(days)
+
+
+@app.command()
 def simulate(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 picks a free one.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the invented market.")] = 7,
