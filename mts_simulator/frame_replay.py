@@ -21,7 +21,7 @@ import heapq
 import json
 import math
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from mts_simulator.clock import MINUTE_MS
@@ -45,6 +45,7 @@ _SNAPSHOT = '"lastUpdateId"'
 _DATA = ',"data":'
 _UNITS = ((10**17, 1e-6), (10**14, 1e-3), (10**11, 1.0), (0, 1e3))
 _WRAPPED = re.compile(r'\{"ts": ?([\d.]+), ?(?:"dir": ?"(send|recv)", ?)?"frame": ?')
+_LAST_ID = re.compile(r'"u":(\d+)')
 _EVENT_TIME = re.compile(r'"(?:E|ts)":(\d{13})')
 
 
@@ -73,6 +74,7 @@ class FrameRecordings:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
+        self._snapshots = lru_cache(maxsize=None)(_snapshots_of)
 
     @classmethod
     def at(cls, path: Path) -> FrameRecordings:
@@ -98,7 +100,7 @@ class FrameRecordings:
 
     def snapshot(self, file: int, symbol: str) -> JsonObject | None:
         """The REST depth snapshot of a symbol in a file."""
-        return self._snapshots[file].get(symbol)
+        return self._snapshots(self._files[file]).get(symbol)
 
     def first_snapshot(self, symbol: str) -> JsonObject | None:
         """The first REST depth snapshot of a symbol in any file, in the order of their times."""
@@ -124,10 +126,6 @@ class FrameRecordings:
         """Numbers of the files by the time of their first line."""
         first = [next((time for time, _ in _lines(file)), math.inf) for file in self._files]
         return sorted(range(len(first)), key=first.__getitem__)
-
-    @cached_property
-    def _snapshots(self) -> list[dict[str, JsonObject]]:
-        return [_snapshots_of(file) for file in self._files]
 
 
 class Playback:
@@ -284,8 +282,9 @@ def _snapshots_of(path: Path) -> dict[str, JsonObject]:
             body = json.loads(text)
             bodies.append(body if "lastUpdateId" in body else body["data"])
         elif '"depthUpdate"' in text and (symbol := _symbol_in(text)) not in ids:
-            frame = json.loads(text)
-            ids[symbol] = frame.get("data", frame)["u"]
+            found_id = _LAST_ID.search(text)
+            if found_id:
+                ids[symbol] = int(found_id[1])
     found: dict[str, JsonObject] = {}
     for body in bodies:
         if ids:
