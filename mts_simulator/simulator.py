@@ -111,7 +111,7 @@ class Simulator:
         if config.now is not None and config.now.tzinfo is None:
             raise SimulatorError("the simulated time needs an offset, such as 2026-03-01T00:00:00+00:00")
         if not config.speed > 0:
-            raise SimulatorError("the speed must be greater than 0")
+            raise SimulatorError(f"the speed must be above 0, not {config.speed}")
         world = _assemble(config)
         self.clock = Clock(world.now)
         self.faults = FaultBook()

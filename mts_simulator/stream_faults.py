@@ -20,7 +20,7 @@ StreamFaultKind = Literal[
     "slow_close",
     "half_open",
     "silence",
-    "skip",
+    "drop",
     "duplicate",
     "swap",
     "restart",
@@ -51,7 +51,7 @@ class StreamFault:
             the shape of ``data``.
         venue: ``binance``, ``bybit`` or ``*``.
         topic: Shell pattern of the topic; of ``refuse``, of the path below the exchange's root.
-        after: How many matching frames (or handshakes) pass first.
+        skip: How many matching frames (or handshakes) pass first.
         times: How many are spoiled; None for all.
         status: HTTP status of ``refuse``, such as 403, 418 or 429.
         retry_after: ``Retry-After`` header of ``refuse``.
@@ -63,7 +63,7 @@ class StreamFault:
     kind: StreamFaultKind
     venue: str = "*"
     topic: str = "*"
-    after: int = 0
+    skip: int = 0
     times: int | None = 1
     status: int = 429
     retry_after: str | None = None

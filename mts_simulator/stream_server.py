@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from aiohttp import WSMsgType, web
 
 from mts_simulator.binance_streams import RETIRED, ROUTES, BinanceSession
 from mts_simulator.bybit_streams import BybitSession
+from mts_simulator.errors import SimulatorError
 from mts_simulator.request_log import LoggedRequest
 from mts_simulator.server import reset_connection
 from mts_simulator.stream_faults import StreamFault, spoiled
@@ -44,7 +46,11 @@ _FINAL = 0x80
 _SHORT, _MEDIUM = 126, 1 << 16
 _HIGH_WATER_BYTES = 1 << 18
 _WAIT_FOR_CLIENT_S = 0.001
-_POLICY_VIOLATION, _NORMAL = 1008, 1000
+_LONGEST_WAIT_S = 1.0
+_KEPT_CONNECTIONS = 10_000
+_NORMAL, _GOING_AWAY, _POLICY_VIOLATION, _INTERNAL_ERROR = 1000, 1001, 1008, 1011
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class StreamShell:
         self._binance_rules = binance_rules
         self._bybit_rules = bybit_rules
         self._numbers = itertools.count(1)
-        self.connections: list[StreamConnection] = []
+        self.connections: deque[StreamConnection] = deque(maxlen=_KEPT_CONNECTIONS)
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -220,6 +226,7 @@ class _Connection:
         self._rules = rules
         self._state = state
         self._clock = clock
+        self._moves = clock.moves
         self._faults = faults
         self._changed = asyncio.Event()
         self._opened_s = time.monotonic()
@@ -240,6 +247,9 @@ class _Connection:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read())
                 tasks.create_task(self._write())
+        except* SimulatorError as errors:
+            _log.error("%s", errors.exceptions[0])
+            await self._socket.close(code=_INTERNAL_ERROR)
         except* _EndConnectionError as ends:
             end = ends.exceptions[0]
             if isinstance(end, _EndConnectionError) and end.code is not None:
@@ -310,13 +320,13 @@ class _Connection:
         until_s = (self._session.next_ms() - now_ms) / 1000
         if self._held:
             until_s = min(until_s, self._hold_until_s - time.monotonic())
-        pause_s = min(until_s, self._next_rule_s())
+        pause_s = min(until_s, self._next_rule_s(), _LONGEST_WAIT_S)
         if pause_s <= 0:
             await asyncio.sleep(0)
             return
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), None if math.isinf(pause_s) else pause_s)
+            await asyncio.wait_for(self._changed.wait(), pause_s)
 
     async def _drained(self) -> None:
         """Wait for a client that reads slower than frames come (a transport tells nobody when it has)."""
@@ -349,6 +359,8 @@ class _Connection:
 
     def _keep_rules(self) -> None:
         rules, now_s = self._rules, time.monotonic()
+        if self._clock.moves != self._moves:
+            raise _EndConnectionError(_GOING_AWAY, "the simulated clock was set")
         if rules.lifetime_s is not None and now_s >= self._opened_s + rules.lifetime_s:
             raise _EndConnectionError(_NORMAL)
         if rules.idle_s is not None and now_s >= self._heard_s + rules.idle_s:
@@ -392,7 +404,7 @@ class _Connection:
         if fault is None:
             return [frame.text, *after]
         match fault.kind:
-            case "skip":
+            case "drop":
                 return after
             case "duplicate":
                 return [frame.text, frame.text, *after]

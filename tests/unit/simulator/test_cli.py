@@ -90,6 +90,37 @@ def test_a_taken_port_is_one_line() -> None:
     assert f"port {port} on 127.0.0.1 cannot be used" in errors
 
 
+def test_missing_frames_are_one_line() -> None:
+    """No traceback, the path by name."""
+    assert failing("--frames", "/no/such/file") == (
+        "mts_simulator: there are no recorded frames at /no/such/file\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--now", "yesterday"), "'yesterday' is not a time such as"),
+        (("--speed", "0"), "'0' is neither a number above 0 nor max"),
+        (("--load-symbols", "-1"), "'-1' is not a whole number above 0"),
+        (("--port", "70000"), "port 70000 on 127.0.0.1 cannot be used"),
+    ],
+)
+def test_wrong_arguments_say_what_is_wrong(arguments: tuple[str, ...], part: str) -> None:
+    """The last line names the argument's problem."""
+    assert part in failing(*arguments).splitlines()[-1]
+
+
+def test_load_is_announced_like_the_rest() -> None:
+    """Synthetic load lists its symbols on both exchanges."""
+    with started("--load-symbols", "3", "--load-frames", "10") as (_, printed):
+        url = f"{printed['MTS_BYBIT_URL']}/v5/market/instruments-info"
+        rows = requests.get(url, params={"category": "linear"}, timeout=20).json()["result"]["list"]
+    assert [row["symbol"] for row in rows] == ["L0001USDT", "L0002USDT", "L0003USDT"]
+    assert printed["MTS_BINANCE_WS_URL"].endswith("/binance-ws")
+    assert printed["MTS_BYBIT_WS_URL"].endswith("/bybit-ws/v5/public/linear")
+
+
 def test_a_time_without_offset_is_refused() -> None:
     """The message says what is missing."""
     assert "needs an offset" in failing("--now", "2026-03-01T00:00:00")
