@@ -61,7 +61,6 @@ class Shell:
             query=dict(request.query),
             headers={name.lower(): value for name, value in request.headers.items()},
             now_ms=self._clock.now_ms(),
-            client=request.remote or "",
         )
         fault = self._faults.take(service.name, call.path)
         reply = self._answer(service, call, request.method, fault)

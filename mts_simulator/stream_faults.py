@@ -100,11 +100,22 @@ def spoiled(fault: StreamFault, text: str) -> str:
     return json.dumps(frame, separators=(",", ":"))
 
 
+def _cross(row: dict[str, Any]) -> None:
+    """Raise the bid of a ladder or of a top of book; frames without a bid stay as they are."""
+    bids = row.get("b")
+    if isinstance(bids, list):
+        prices = [float(price) for price, _ in [*bids, *row["a"]]]
+        if prices:
+            bids.insert(0, [f"{max(prices) * _FAR_ABOVE:.8f}", "1.000"])
+        return
+    for name in ("b", "bid1Price"):
+        if name in row:
+            row[name] = f"{float(row[name]) * _FAR_ABOVE:.8f}"
+
+
 def _change(fault: StreamFault, row: dict[str, Any]) -> None:
     if fault.kind == "crossed":
-        prices = [float(price) for side in ("b", "a") for price, _ in row.get(side, [])]
-        if prices:
-            row["b"].insert(0, [f"{max(prices) * _FAR_ABOVE:.8f}", "1.000"])
+        _cross(row)
         return
     name = fault.field or next((name for name in _REQUIRED if name in row), "")
     if fault.kind == "extra_field":

@@ -182,6 +182,15 @@ async def test_a_crossed_book(simulator: Simulator) -> None:
     assert float(second["b"][0][0]) < float(second["a"][0][0])
 
 
+async def test_a_crossed_top(simulator: Simulator) -> None:
+    """A book ticker's bid above its ask."""
+    simulator.stream_faults.add(StreamFault("crossed"))
+    async with binance(simulator, "btcusdt@bookTicker") as ws:
+        first, second = await frames(ws, 2)
+    assert float(first["b"]) > float(first["a"])
+    assert float(second["b"]) < float(second["a"])
+
+
 async def test_malformed_json(simulator: Simulator) -> None:
     """A whole WebSocket frame with half a JSON text, and the connection goes on."""
     simulator.stream_faults.add(StreamFault("malformed", skip=1))
