@@ -63,25 +63,17 @@ def announcement(simulator: Simulator) -> str:
     """What is printed at the start: a line for each base URL, then a line for each environment variable."""
     lines = [f"{name:14} {url}" for name, url in simulator.urls.items()]
     lines += [f"{name}={url}" for name, url in simulator.env().items()]
-    return "\n".join(
-        [*lines, f"simulated time {simulator.clock.now():%Y-%m-%d %H:%M:%S} UTC; Ctrl-C stops", ""]
-    )
+    return "\n".join([*lines, f"simulated time {simulator.clock.now():%Y-%m-%d %H:%M:%S} UTC; Ctrl-C stops", ""])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mts_simulator", description="CoinGecko, FRED, Binance and Bybit on loopback."
     )
-    parser.add_argument(
-        "--port", type=int, default=0, help="TCP port on 127.0.0.1, 0 picks a free one (default)"
-    )
+    parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1, 0 picks a free one (default)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help=f"seed of the market ({DEFAULT_SEED})")
-    parser.add_argument(
-        "--replay", type=Path, metavar="DIR", help="serve the recordings in this folder instead"
-    )
-    parser.add_argument(
-        "--now", type=_moment, metavar="ISO8601", help="what the simulated clock shows at the start"
-    )
+    parser.add_argument("--replay", type=Path, metavar="DIR", help="serve the recordings in this folder instead")
+    parser.add_argument("--now", type=_moment, metavar="ISO8601", help="what the simulated clock shows at the start")
     parser.add_argument("--enforce-limits", action="store_true", help="answer 429, 418, 403 above the limits")
     parser.add_argument("--funding-every", type=_count, metavar="SECONDS", help="settle funding this often")
     parser.add_argument("--frames", type=Path, metavar="PATH", help="play these recorded WebSocket frames")
@@ -117,9 +109,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a time such as 2026-03-01T00:00:00+00:00"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-03-01T00:00:00+00:00") from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError("the time needs an offset, such as 2026-03-01T00:00:00+00:00")
     return moment

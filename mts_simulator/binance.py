@@ -171,9 +171,7 @@ class Binance:
         if limit not in _DEPTH_WEIGHTS:
             raise BinanceError(-4021, f"{limit} is not valid depth limit. Valid limit is in {_DEPTH_LIMITS}.")
         recorded = self._recorded_depth(symbol)
-        ladder = (
-            recorded_ladder(recorded, limit) if recorded else self._data.ladder(symbol, limit, call.now_ms)
-        )
+        ladder = recorded_ladder(recorded, limit) if recorded else self._data.ladder(symbol, limit, call.now_ms)
         picture = {
             "lastUpdateId": ladder.update_id,
             "E": call.now_ms,
@@ -238,9 +236,7 @@ class Binance:
 
     def _symbol(self, call: Call) -> str:
         symbol = _required(call, "symbol").upper()
-        known = symbol in self._data.symbols() or any(
-            row["symbol"] == symbol for row in self._data.instruments()
-        )
+        known = symbol in self._data.symbols() or any(row["symbol"] == symbol for row in self._data.instruments())
         if not known:
             raise BinanceError(-1121, "Invalid symbol.")
         return symbol
@@ -406,9 +402,7 @@ def _whole(call: Call, name: str) -> int | None:
     if value is None:
         return None
     if not value.lstrip("-").isdigit():
-        raise BinanceError(
-            -1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
-        )
+        raise BinanceError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
     return int(value)
 
 

@@ -60,9 +60,7 @@ class BinanceSession:
         now_ms: The simulated time.
     """
 
-    def __init__(
-        self, source: Source, route: str, streams: Iterable[str], now_ms: int, *, combined: bool
-    ) -> None:
+    def __init__(self, source: Source, route: str, streams: Iterable[str], now_ms: int, *, combined: bool) -> None:
         self._source = source if route in (PUBLIC, MARKET) else SilentSource()
         self._route = route
         self._combined = combined
@@ -243,9 +241,7 @@ class _AllMarkPrices(_MarkPrice):
     def _frames(self, moment: int, now_ms: int) -> list[str]:
         rows = super()._frames(moment, now_ms)
         coin_margined = (
-            rows[0]
-            .replace("BTCUSDT", "BTCUSD_PERP")
-            .replace(f'"st":{_USD_MARGINED}', f'"st":{_COIN_MARGINED}')
+            rows[0].replace("BTCUSDT", "BTCUSD_PERP").replace(f'"st":{_USD_MARGINED}', f'"st":{_COIN_MARGINED}')
         )
         return [f"[{','.join([*rows, coin_margined])}]"]
 

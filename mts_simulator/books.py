@@ -98,9 +98,7 @@ class SeededBooks:
     def _dislocation_bps(self, coin: Coin, ms: int) -> float:
         """How far this venue has run away from the market, in basis points."""
         slot, rest = divmod(ms, _DISLOCATION_EVERY_MS)
-        venue, side, size, length, start = uniform(
-            key_of(self._seed, "run", coin.id), slot * 8 + np.arange(5)
-        )
+        venue, side, size, length, start = uniform(key_of(self._seed, "run", coin.id), slot * 8 + np.arange(5))
         if (venue < _HALF) != (self._venue == "binance"):
             return 0.0
         duration = _DISLOCATION_MS[0] + length * (_DISLOCATION_MS[1] - _DISLOCATION_MS[0])

@@ -174,9 +174,7 @@ class Bybit:
     def _symbol(self, call: Call) -> str:
         _category(call)
         symbol = _required(call, "symbol")
-        known = symbol in self._data.symbols() or any(
-            row["symbol"] == symbol for row in self._data.instruments()
-        )
+        known = symbol in self._data.symbols() or any(row["symbol"] == symbol for row in self._data.instruments())
         if not known:
             raise BybitError(PARAMETER_ERROR, "params error: Symbol Invalid")
         return symbol

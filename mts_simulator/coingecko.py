@@ -156,9 +156,7 @@ class CoinGecko:
         }
 
     def _list(self, call: Call) -> object:
-        return [
-            {name: row[name] for name in ("id", "symbol", "name")} for row in self._data.coins(call.now_ms)
-        ]
+        return [{name: row[name] for name in ("id", "symbol", "name")} for row in self._data.coins(call.now_ms)]
 
     def _markets(self, call: Call) -> object:
         _check_currency(call)
@@ -240,9 +238,7 @@ class CoinGecko:
                 raise CoinGeckoError(400, {"error": "interval=hourly covers at most 100 days per request"})
             return HOUR_MS
         if asked == "5m":
-            raise CoinGeckoError(
-                401, _error(call, 10005, "interval=5m is limited to Enterprise plan subscribers.")
-            )
+            raise CoinGeckoError(401, _error(call, 10005, "interval=5m is limited to Enterprise plan subscribers."))
         if asked:
             raise CoinGeckoError(400, {"error": "invalid interval"})
         if end - start > _HOURLY_DAYS * DAY_MS:

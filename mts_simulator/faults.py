@@ -59,9 +59,7 @@ class PendingFaults(Generic[F]):
     def pending(self) -> list[JsonObject]:
         """The faults not used up yet, each with the number of matches left to spoil."""
         with self._lock:
-            return [
-                {**asdict(fault), "left": None if left < 0 else left} for fault, (_, left) in self._pending
-            ]
+            return [{**asdict(fault), "left": None if left < 0 else left} for fault, (_, left) in self._pending]
 
     def __len__(self) -> int:
         return len(self._pending)

@@ -162,9 +162,7 @@ class Playback:
 class PlaybackSource:
     """The recorded frames of the topics that one connection subscribes to."""
 
-    def __init__(
-        self, frames: Iterator[RecordedFrame], speed: float, note: Callable[[RecordedFrame], None]
-    ) -> None:
+    def __init__(self, frames: Iterator[RecordedFrame], speed: float, note: Callable[[RecordedFrame], None]) -> None:
         self._frames = frames
         self._speed = speed
         self._note = note
@@ -239,9 +237,7 @@ def _unpacked(line: str) -> tuple[float, str] | None:
     """Time and frame of a line; None for an empty line and for what the recorder had sent."""
     wrapped = _WRAPPED.match(line)
     if wrapped:
-        return (
-            None if wrapped[2] == "send" else (_to_ms(float(wrapped[1])), line[wrapped.end() : -1].rstrip())
-        )
+        return None if wrapped[2] == "send" else (_to_ms(float(wrapped[1])), line[wrapped.end() : -1].rstrip())
     if not line:
         return None
     value = json.loads(line)

@@ -139,9 +139,7 @@ class Fred:
         series_id = self._series_id(call)
         for name, only in (("units", "lin"), ("frequency", ""), ("aggregation_method", "avg")):
             if call.query.get(name, only) != only:
-                raise FredError(
-                    f"Bad Request.  Bad value for variable {name}: the simulator does not transform."
-                )
+                raise FredError(f"Bad Request.  Bad value for variable {name}: the simulator does not transform.")
         output = _whole(call, "output_type", 1)
         if output not in _OUTPUT_TYPES:
             raise FredError("Bad Request.  Bad value for variable output_type.")
@@ -285,9 +283,7 @@ def _vintages_asked(call: Call) -> list[date]:
     except ValueError:
         raise FredError("Bad Request.  Variable vintage_dates is not a list of YYYY-MM-DD dates.") from None
     if len(dates) > _MAX_VINTAGES:
-        raise FredError(
-            f"Bad Request.  This exceeds the maximum number of vintage dates allowed ({_MAX_VINTAGES})."
-        )
+        raise FredError(f"Bad Request.  This exceeds the maximum number of vintage dates allowed ({_MAX_VINTAGES}).")
     if dates[-1] > central_date(call.now_ms):
         raise FredError("Bad Request.  Variable vintage_dates can not be after today's date.")
     return dates
@@ -336,9 +332,7 @@ def _failure(error: FredError, *, as_json: bool) -> Reply:
     if as_json:
         return json_reply({"error_code": error.status, "error_message": str(error)}, error.status)
     message = quoteattr(str(error))
-    return Reply(
-        f'{_XML_HEAD}\n<error code="{error.status}" message={message} />\n', error.status, "text/xml"
-    )
+    return Reply(f'{_XML_HEAD}\n<error code="{error.status}" message={message} />\n', error.status, "text/xml")
 
 
 def _xml(element: str, body: JsonObject) -> str:
@@ -350,9 +344,7 @@ def _xml(element: str, body: JsonObject) -> str:
         f"  <{child}>{escape(row)}</{child}>" if isinstance(row, str) else f"  <{child} {_attributes(row)}/>"
         for row in rows
     ]
-    return "\n".join(
-        ['<?xml version="1.0" encoding="utf-8" ?>', f"<{element} {head}>", *lines, f"</{element}>\n"]
-    )
+    return "\n".join(['<?xml version="1.0" encoding="utf-8" ?>', f"<{element} {head}>", *lines, f"</{element}>\n"])
 
 
 def _attributes(values: JsonObject) -> str:

@@ -163,9 +163,7 @@ class _Picture(_Paced):
 class _Deltas(_Paced):
     """Bybit order book: one snapshot, then deltas that go round the pool."""
 
-    def __init__(
-        self, pool: tuple[str, list[str]], depth: int, symbol: str, period_ms: float, now_ms: int
-    ) -> None:
+    def __init__(self, pool: tuple[str, list[str]], depth: int, symbol: str, period_ms: float, now_ms: int) -> None:
         super().__init__(period_ms, symbol, now_ms)
         self._snapshot, self._pool = pool
         self._topic, self._symbol = f"orderbook.{depth}.{symbol}", symbol
@@ -175,9 +173,7 @@ class _Deltas(_Paced):
     def pop(self, now_ms: int) -> list[str]:
         self.next_ms += self._period_ms
         update = self._update = self._update + 1
-        kind, ladders = (
-            ("snapshot", self._snapshot) if update == 1 else ("delta", self._pool[(update - 2) % _POOL])
-        )
+        kind, ladders = ("snapshot", self._snapshot) if update == 1 else ("delta", self._pool[(update - 2) % _POOL])
         return [
             (
                 f'{{"topic":"{self._topic}","type":"{kind}","ts":{now_ms},"data":{{"s":"{self._symbol}",{ladders},'

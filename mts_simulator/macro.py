@@ -144,8 +144,7 @@ class SeededMacro:
         text = f"%.{series.decimals}f"
         shown_first = (final + np.where(revised, error, 0)).tolist()
         first = [
-            MISSING if gone else _shown(text, value)
-            for value, gone in zip(shown_first, closed.tolist(), strict=True)
+            MISSING if gone else _shown(text, value) for value, gone in zip(shown_first, closed.tolist(), strict=True)
         ]
         later = [_shown(text, value) for value in final[revised].tolist()]
         day = np.concatenate([listed, listed[revised]])

@@ -72,9 +72,7 @@ class _Block:
     def rows(self, first: int, last: int) -> _Block:
         """The minutes ``[first, last)`` of this block."""
         boundary = slice(first, last + 1)
-        return _Block(
-            self.price[boundary], self.high[first:last], self.low[first:last], self.traded[boundary]
-        )
+        return _Block(self.price[boundary], self.high[first:last], self.low[first:last], self.traded[boundary])
 
 
 class Market:
@@ -170,9 +168,7 @@ class Market:
         size = _BLOCK_MS // step
         first, last = (start - FIRST_MS) // step, (end - FIRST_MS) // step
         numbers = range(first // size, (last - 1) // size + 1)
-        parts = [
-            load(coin, venue, n).rows(max(first - n * size, 0), min(last - n * size, size)) for n in numbers
-        ]
+        parts = [load(coin, venue, n).rows(max(first - n * size, 0), min(last - n * size, size)) for n in numbers]
         before = self._daily(coin)[1]
         traded = [part.traded + before[n * _BLOCK_DAYS] for n, part in zip(numbers, parts, strict=True)]
         return _Block(

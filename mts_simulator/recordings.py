@@ -123,9 +123,7 @@ class Recordings:
 
     def intervals(self, symbol: str, market: str) -> list[Interval]:
         """Recorded intervals of a symbol on a market, the shortest first."""
-        found = {
-            file.interval for file in self.ohlcv_files if file.symbol == symbol and file.market == market
-        }
+        found = {file.interval for file in self.ohlcv_files if file.symbol == symbol and file.market == market}
         return sorted(found, key=lambda interval: interval.shift(0, 1))
 
     def newest_open(self) -> tuple[int, Interval] | None:
@@ -176,9 +174,7 @@ class Recordings:
             table = _table(path)
             rates = _column(table, path, "funding_rate", "fundingRate")
             marks = table["mark_price"] if "mark_price" in table else [""] * len(table)
-            for ms, rate, mark in zip(
-                _times(table, path, "funding_time").tolist(), rates, marks, strict=True
-            ):
+            for ms, rate, mark in zip(_times(table, path, "funding_time").tolist(), rates, marks, strict=True):
                 minute = ms // MINUTE_MS
                 if minute not in found or ms % MINUTE_MS:
                     found[minute] = Settlement(ms, rate, mark)

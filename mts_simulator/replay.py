@@ -68,9 +68,7 @@ class ReplayBinance:
         end_ms = now_ms if window.end_ms is None else min(window.end_ms, now_ms)
         stop = bisect_right(opens, end_ms)
         chosen = rows[max(start, stop - window.limit - 1) : stop] if window.newest else rows[start:stop]
-        closed = [
-            row for row in chosen[: None if window.newest else window.limit + 1] if row.close_ms < now_ms
-        ]
+        closed = [row for row in chosen[: None if window.newest else window.limit + 1] if row.close_ms < now_ms]
         opened = interval.floor(now_ms)
         if (window.start_ms is None or opened >= window.start_ms) and opened <= end_ms:
             closed += self._open(symbol, interval, opened, now_ms)
@@ -127,11 +125,7 @@ class ReplayBinance:
         for market in MARKETS:
             for interval in self._recordings.intervals(symbol, market):
                 opens, rows = self._merged(symbol, interval)
-                stop = (
-                    len(opens)
-                    if now_ms is None
-                    else bisect_right(opens, interval.shift(interval.floor(now_ms), -1))
-                )
+                stop = len(opens) if now_ms is None else bisect_right(opens, interval.shift(interval.floor(now_ms), -1))
                 if stop:
                     return rows[stop - 1]
         return None
@@ -285,17 +279,13 @@ class ReplayCoinGecko:
     def _load_points(self, coin_id: str) -> list[Point]:
         symbol = next(str(row["symbol"]) for row in self._coins if row["id"] == coin_id)
         first = next(row["id"] for row in self._coins if row["symbol"] == symbol)
-        if (
-            first != coin_id
-        ):  # A symbol is not unique: the recording belongs to the largest coin of that name.
+        if first != coin_id:  # A symbol is not unique: the recording belongs to the largest coin of that name.
             return []
         pair = f"{symbol.upper()}USDT"
         fine = self._recordings.candles(pair, "spot", INTERVALS["5m"]).complete
         covered = {opened // HOUR_MS for opened in fine}
         hours = self._recordings.candles(pair, "spot", INTERVALS["1h"]).complete
-        bars = sorted(
-            [*fine.values(), *(row for row in hours.values() if row.open_ms // HOUR_MS not in covered)]
-        )
+        bars = sorted([*fine.values(), *(row for row in hours.values() if row.open_ms // HOUR_MS not in covered)])
         if not bars:
             return []
         ends = np.array([row.close_ms + 1 for row in bars])

@@ -72,9 +72,7 @@ class SeededPerpetuals:
         start = max(FIRST_MS, window.start_ms or 0)
         end = min(now_ms, now_ms if window.end_ms is None else window.end_ms)
         times = self._settle_times(coin, start, end, window)
-        raw = times + (uniform(self._key("late", coin), times // MINUTE_MS) * _SETTLE_JITTER_MS).astype(
-            np.int64
-        )
+        raw = times + (uniform(self._key("late", coin), times // MINUTE_MS) * _SETTLE_JITTER_MS).astype(np.int64)
         kept = (raw >= start) & (raw <= end)
         times, raw = times[kept], raw[kept]
         if window.newest:
@@ -83,8 +81,7 @@ class SeededPerpetuals:
         rates = self.funding_rate(coin, times)
         marks = self.market.venue_price(coin, self.venue, times)
         return [
-            Settlement(int(ms), f"{rate:.8f}", f"{mark:.8f}")
-            for ms, rate, mark in zip(raw, rates, marks, strict=True)
+            Settlement(int(ms), f"{rate:.8f}", f"{mark:.8f}") for ms, rate, mark in zip(raw, rates, marks, strict=True)
         ]
 
     def mark(self, symbol: str, now_ms: int) -> Mark | None:

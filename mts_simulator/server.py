@@ -40,9 +40,7 @@ class Shell:
         requests: Where requests are logged.
     """
 
-    def __init__(
-        self, services: Iterable[Service], clock: Clock, faults: FaultBook, requests: RequestLog
-    ) -> None:
+    def __init__(self, services: Iterable[Service], clock: Clock, faults: FaultBook, requests: RequestLog) -> None:
         self._services = sorted(services, key=lambda service: -len(service.mount))
         self._clock = clock
         self._faults = faults
@@ -72,9 +70,7 @@ class Shell:
     def _answer(self, service: Service, call: Call, method: str, fault: Fault | None) -> Reply:
         if fault is not None and fault.kind == "status":
             headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
-            return Reply(
-                fault.body or json.dumps({"error": "simulated fault"}), fault.status, headers=headers
-            )
+            return Reply(fault.body or json.dumps({"error": "simulated fault"}), fault.status, headers=headers)
         if fault is not None and fault.kind == "html":
             return Reply(fault.body or _PAGE, content_type="text/html")
         if method not in ("GET", "HEAD"):
@@ -85,9 +81,7 @@ class Shell:
             _log.error("%s", error)
             return Reply(f"{error}\n", 500, "text/plain")
 
-    def _log_request(
-        self, service: Service, call: Call, method: str, fault: Fault | None, reply: Reply
-    ) -> None:
+    def _log_request(self, service: Service, call: Call, method: str, fault: Fault | None, reply: Reply) -> None:
         silent = fault is not None and fault.kind in ("timeout", "reset")
         self._requests.append(
             LoggedRequest(
@@ -125,9 +119,7 @@ async def _spoil(request: web.Request, fault: Fault, reply: Reply) -> web.Stream
         reset_connection(request)
         return web.Response()
     body = reply.body.encode()
-    response = web.StreamResponse(
-        status=reply.status, headers={**reply.headers, "Content-Type": reply.content_type}
-    )
+    response = web.StreamResponse(status=reply.status, headers={**reply.headers, "Content-Type": reply.content_type})
     response.content_length = len(body)
     await response.prepare(request)
     if fault.kind == "truncate":

@@ -72,9 +72,7 @@ class ConnectionRules:
     idle_s: float | None = None
 
 
-BINANCE_RULES = ConnectionRules(
-    ping_every_s=180.0, pong_within_s=600.0, lifetime_s=86_400.0, messages_per_s=10
-)
+BINANCE_RULES = ConnectionRules(ping_every_s=180.0, pong_within_s=600.0, lifetime_s=86_400.0, messages_per_s=10)
 BYBIT_RULES = ConnectionRules(idle_s=600.0)
 
 

@@ -38,9 +38,7 @@ def ask(
     **query: JsonValue,
 ) -> Reply:
     """The reply of a service to a request at a fixed time."""
-    return service.answer(
-        Call(path, {name: str(value) for name, value in query.items()}, headers or {}, now_ms)
-    )
+    return service.answer(Call(path, {name: str(value) for name, value in query.items()}, headers or {}, now_ms))
 
 
 def ask_json(

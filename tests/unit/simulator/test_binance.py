@@ -79,9 +79,7 @@ def test_weight_adds_up_in_a_fixed_minute(market: Market) -> None:
     service = Binance(SeededBinance(market, "binance", SEED))
     minute = NOW_MS // MINUTE_MS * MINUTE_MS
     used = [
-        ask(service, "/fapi/v1/depth", now_ms=ms, symbol="BTCUSDT", limit=1000).headers[
-            "X-MBX-USED-WEIGHT-1M"
-        ]
+        ask(service, "/fapi/v1/depth", now_ms=ms, symbol="BTCUSDT", limit=1000).headers["X-MBX-USED-WEIGHT-1M"]
         for ms in (minute, minute + 59_999, minute + 60_000)
     ]
     assert used == ["20", "40", "20"]
@@ -179,9 +177,7 @@ def test_only_adjusted_symbols_are_in_funding_info(binance: Binance) -> None:
 
 def test_the_interval_changed_in_the_past(binance: Binance) -> None:
     """Before the switch every symbol settled every 8 hours, and the change shows in the history."""
-    rows = ask_json(
-        binance, "/fapi/v1/fundingRate", symbol="ONEUSDT", startTime=FUNDING_SWITCH_MS - DAY_MS, limit=12
-    )
+    rows = ask_json(binance, "/fapi/v1/fundingRate", symbol="ONEUSDT", startTime=FUNDING_SWITCH_MS - DAY_MS, limit=12)
     steps = np.diff([row["fundingTime"] // HOUR_MS for row in rows])
     assert steps.tolist() == [8, 8, 8, *[1] * 8]
 

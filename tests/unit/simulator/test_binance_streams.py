@@ -102,9 +102,7 @@ def test_subscribe_list_unsubscribe(feeds: SeededBinanceFeeds) -> None:
     assert {frame["s"] for frame in run(connection, 1000)} == {"ETHUSDT"}
 
 
-@pytest.mark.parametrize(
-    "text", ["not json", "[]", '{"method":"FLY","id":1}', '{"method":"SUBSCRIBE","params":"x"}']
-)
+@pytest.mark.parametrize("text", ["not json", "[]", '{"method":"FLY","id":1}', '{"method":"SUBSCRIBE","params":"x"}'])
 def test_bad_messages_are_refused(feeds: SeededBinanceFeeds, text: str) -> None:
     """An error object with code and text, and no change."""
     connection = session(feeds)
@@ -157,9 +155,7 @@ def test_differences_and_snapshots_fit(
     taken_ms = now_ms + snapshot_after_ms
     snapshot = ask_json(rest, "/fapi/v1/depth", now_ms=taken_ms, symbol=symbol, limit=1000)
     kept = [frame for frame in frames if frame["u"] >= snapshot["lastUpdateId"]]
-    assert (
-        kept[0]["U"] <= snapshot["lastUpdateId"] <= kept[0]["u"] or kept[0]["pu"] == snapshot["lastUpdateId"]
-    )
+    assert kept[0]["U"] <= snapshot["lastUpdateId"] <= kept[0]["u"] or kept[0]["pu"] == snapshot["lastUpdateId"]
     assert all(later["pu"] == frame["u"] for frame, later in pairwise(kept))
     sides = {"b": dict(snapshot["bids"]), "a": dict(snapshot["asks"])}
     for frame in kept:
@@ -204,9 +200,7 @@ def test_mark_prices_have_todays_members(feeds: SeededBinanceFeeds, shared_data:
 
 
 @pytest.mark.parametrize(("symbol", "hours"), [("BTCUSDT", 8), ("LPTUSDT", 4), ("ONEUSDT", 1)])
-def test_the_next_funding_moves_just_after_the_settlement(
-    feeds: SeededBinanceFeeds, symbol: str, hours: int
-) -> None:
+def test_the_next_funding_moves_just_after_the_settlement(feeds: SeededBinanceFeeds, symbol: str, hours: int) -> None:
     """The frame stamped with the settlement has the old ``T``; the next one the new, an interval later."""
     settled = NOW_MS - NOW_MS % (8 * HOUR_MS) + 8 * HOUR_MS
     start = settled - 2500

@@ -50,9 +50,7 @@ def test_books_are_sorted_uncrossed_and_positive(
 
 @settings(max_examples=30, deadline=None)
 @given(step=st.integers(FIRST_STEP, FIRST_STEP + 1_000_000), distance=st.integers(1, 300))
-def test_changes_turn_one_state_into_the_other(
-    books: dict[str, SeededBooks], step: int, distance: int
-) -> None:
+def test_changes_turn_one_state_into_the_other(books: dict[str, SeededBooks], step: int, distance: int) -> None:
     """Applied to the earlier side, the changes give exactly the later side."""
     before = books["binance"].state(ETHEREUM, step)
     after = books["binance"].state(ETHEREUM, step + distance)

@@ -50,9 +50,7 @@ def test_klines_are_newest_first_and_text(bybit: Bybit) -> None:
 def test_a_window_keeps_its_newest_rows(bybit: Bybit) -> None:
     """With start and end the rows next to the end come; with start alone those next to the start."""
     start = NOW_MS // HOUR_MS * HOUR_MS - 100 * HOUR_MS
-    both = result(
-        bybit, KLINE, symbol="BTCUSDT", interval="60", start=start, end=start + 50 * HOUR_MS, limit=5
-    )
+    both = result(bybit, KLINE, symbol="BTCUSDT", interval="60", start=start, end=start + 50 * HOUR_MS, limit=5)
     alone = result(bybit, KLINE, symbol="BTCUSDT", interval="60", start=start, limit=5)
     assert [int(row[0]) for row in both["list"]] == [start + i * HOUR_MS for i in (50, 49, 48, 47, 46)]
     assert [int(row[0]) for row in alone["list"]] == [start + i * HOUR_MS for i in (4, 3, 2, 1, 0)]
@@ -134,13 +132,9 @@ def test_instruments_and_tickers_have_the_recorded_members(bybit: Bybit, shared_
     import gzip  # noqa: PLC0415  only this test reads the recording
 
     instruments = json.loads(
-        gzip.decompress(
-            (shared_data / "rest" / "bybit_v5_instruments-info_linear_20260809.json.gz").read_bytes()
-        )
+        gzip.decompress((shared_data / "rest" / "bybit_v5_instruments-info_linear_20260809.json.gz").read_bytes())
     )
-    tickers = json.loads(
-        (shared_data / "rest" / "bybit_v5_market_tickers_linear_BTCUSDT_20260908.json").read_text()
-    )
+    tickers = json.loads((shared_data / "rest" / "bybit_v5_market_tickers_linear_BTCUSDT_20260908.json").read_text())
     (row,) = result(bybit, INSTRUMENTS, symbol="BTCUSDT")["list"]
     (ticker,) = result(bybit, "/v5/market/tickers", symbol="BTCUSDT")["list"]
     assert set(row) == set(instruments["result"]["list"][0])

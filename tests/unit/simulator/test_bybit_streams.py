@@ -111,9 +111,7 @@ def test_topics_without_data_stay_silent(feeds: SeededBybitFeeds, topic: str) ->
 
 
 @pytest.mark.parametrize(("depth", "count"), [(50, 31), (200, 31), (1000, 16)])
-def test_a_book_is_a_snapshot_and_deltas(
-    data: SeededBybit, feeds: SeededBybitFeeds, depth: int, count: int
-) -> None:
+def test_a_book_is_a_snapshot_and_deltas(data: SeededBybit, feeds: SeededBybitFeeds, depth: int, count: int) -> None:
     """One snapshot at once, then deltas whose ``u`` grows by one; together they are the book."""
     frames = run(session(feeds, f"orderbook.{depth}.BTCUSDT"), 3000)
     assert len(frames) in (count, count - 1)

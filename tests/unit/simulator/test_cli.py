@@ -27,9 +27,7 @@ LAST_LINE = "Ctrl-C stops"
 @contextmanager
 def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """A simulator process and the environment lines it printed."""
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         printed = {}
         for line in process.stdout:
@@ -105,9 +103,7 @@ def test_a_taken_port_is_one_line(failing: Callable[..., str], simulator: Simula
 
 def test_missing_frames_are_one_line(failing: Callable[..., str]) -> None:
     """No traceback, the path by name."""
-    assert failing("--frames", "/no/such/file") == (
-        "mts_simulator: there are no recorded frames at /no/such/file\n"
-    )
+    assert failing("--frames", "/no/such/file") == ("mts_simulator: there are no recorded frames at /no/such/file\n")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +115,7 @@ def test_missing_frames_are_one_line(failing: Callable[..., str]) -> None:
         (("--port", "70000"), "port 70000 on 127.0.0.1 cannot be used"),
     ],
 )
-def test_wrong_arguments_say_what_is_wrong(
-    failing: Callable[..., str], arguments: tuple[str, ...], part: str
-) -> None:
+def test_wrong_arguments_say_what_is_wrong(failing: Callable[..., str], arguments: tuple[str, ...], part: str) -> None:
     """The last line names the argument's problem."""
     assert part in failing(*arguments).splitlines()[-1]
 

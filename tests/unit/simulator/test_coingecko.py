@@ -48,9 +48,7 @@ def times_of(service: CoinGecko, path: str = CHART, **query: JsonValue) -> np.nd
 @pytest.fixture(scope="module")
 def recorded_errors(shared_data: Path) -> dict[int, Any]:
     lines = (shared_data / "rest" / "error_bodies.jsonl").read_text(encoding="utf-8").splitlines()
-    bodies = [
-        json.loads(json.loads(line)["body"]) for line in lines if json.loads(line)["service"] == "coingecko"
-    ]
+    bodies = [json.loads(json.loads(line)["body"]) for line in lines if json.loads(line)["service"] == "coingecko"]
     return {body.get("error_code") or body["status"]["error_code"]: body for body in bodies}
 
 
@@ -85,9 +83,7 @@ def test_daily_points_lie_at_midnight(public: CoinGecko) -> None:
 
 def test_a_past_day_is_hourly(public: CoinGecko) -> None:
     """One day that is not today has hourly points, a day up to now has 5-minute ones."""
-    past = times_of(
-        public, RANGE, **{"from": (NOW_MS - 3 * DAY_MS) // 1000, "to": (NOW_MS - 2 * DAY_MS) // 1000}
-    )
+    past = times_of(public, RANGE, **{"from": (NOW_MS - 3 * DAY_MS) // 1000, "to": (NOW_MS - 2 * DAY_MS) // 1000})
     today = times_of(public, RANGE, **{"from": (NOW_MS - DAY_MS) // 1000 + 1, "to": NOW_MS // 1000 + 60})
     assert np.median(np.diff(past)) == pytest.approx(HOUR_MS, rel=0.05)
     assert np.median(np.diff(today)) == pytest.approx(5 * MINUTE_MS, rel=0.05)
@@ -104,9 +100,7 @@ def test_range_takes_iso_dates(pro: CoinGecko) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(start=st.integers(-300, -5), length=st.integers(2, 80), shift=st.integers(0, DAY_MS))
-def test_a_point_does_not_depend_on_the_window(
-    public: CoinGecko, start: int, length: int, shift: int
-) -> None:
+def test_a_point_does_not_depend_on_the_window(public: CoinGecko, start: int, length: int, shift: int) -> None:
     """Points of a window are those of a wider one of the same spacing, value for value."""
     low = (NOW_MS + start * DAY_MS + shift) // 1000
     high = min(low + length * 86_400, NOW_MS // 1000 - 1)
@@ -130,9 +124,7 @@ def test_the_three_arrays_share_their_times(public: CoinGecko) -> None:
 
 def test_volume_is_a_trailing_total(public: CoinGecko) -> None:
     """Neighbouring hourly volumes differ little: each is a total of 24 hours."""
-    volumes = np.array(
-        [volume for _, volume in ask_json(public, CHART, vs_currency="usd", days=30)["total_volumes"]]
-    )
+    volumes = np.array([volume for _, volume in ask_json(public, CHART, vs_currency="usd", days=30)["total_volumes"]])
     assert np.abs(np.diff(volumes) / volumes[1:]).max() < 0.25
     assert volumes.min() > 1e9
 
@@ -227,9 +219,7 @@ def test_markets_paging_and_filters(public: CoinGecko) -> None:
 @pytest.mark.parametrize(
     ("days", "length", "most"), [(1, 30 * MINUTE_MS, 48), (7, 4 * HOUR_MS, 42), (90, 4 * DAY_MS, 23)]
 )
-def test_ohlc_candles_are_stamped_with_their_close(
-    public: CoinGecko, days: int, length: int, most: int
-) -> None:
+def test_ohlc_candles_are_stamped_with_their_close(public: CoinGecko, days: int, length: int, most: int) -> None:
     """30 minutes, 4 hours or 4 days; no volume; nothing open."""
     rows = ask_json(public, "/coins/bitcoin/ohlc", vs_currency="usd", days=days)
     assert most - 2 <= len(rows) <= most

@@ -53,15 +53,11 @@ def played(session: Session) -> list[tuple[float, Frame]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("unit", "name"), [(1, "s"), (1_000, "ms"), (1_000_000, "us"), (1_000_000_000, "ns")]
-)
+@pytest.mark.parametrize(("unit", "name"), [(1, "s"), (1_000, "ms"), (1_000_000, "us"), (1_000_000_000, "ns")])
 def test_times_are_told_by_size(tmp_path: Path, unit: int, name: str) -> None:
     """Seconds, milliseconds, microseconds and nanoseconds give the same pauses."""
     base = 1_786_310_819 * unit
-    recording(
-        tmp_path, f"{name}.jsonl", *(f'{{"ts":{base + i * unit},"frame":{diff(i)}}}' for i in (1, 2, 4))
-    )
+    recording(tmp_path, f"{name}.jsonl", *(f'{{"ts":{base + i * unit},"frame":{diff(i)}}}' for i in (1, 2, 4)))
     playback = Playback(FrameRecordings.at(tmp_path), BINANCE, 1.0)
     assert [round(time) for time, _ in played(binance_session(playback, DEPTH))] == [0, 1000, 3000]
 
@@ -120,9 +116,7 @@ def test_only_subscribed_topics_of_the_route_are_sent(tmp_path: Path) -> None:
     """Unsubscribed streams pass silently; mark prices do not come on the public route."""
     mark = '{"stream":"btcusdt@markPrice@1s","data":{"e":"markPriceUpdate","E":1786310819001}}'
     lines = [diff(1), mark, diff(2, "ETHUSDT", "ethusdt@depth@0ms")]
-    recording(
-        tmp_path, "a.jsonl", *(f'{{"ts":{1_786_310_819 + i},"frame":{line}}}' for i, line in enumerate(lines))
-    )
+    recording(tmp_path, "a.jsonl", *(f'{{"ts":{1_786_310_819 + i},"frame":{line}}}' for i, line in enumerate(lines)))
     playback = Playback(FrameRecordings.at(tmp_path), BINANCE, math.inf)
     public = played(binance_session(playback, DEPTH, "btcusdt@markPrice"))
     market = played(binance_session(playback, DEPTH, "btcusdt@markPrice", route="market"))

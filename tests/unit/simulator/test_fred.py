@@ -55,12 +55,8 @@ def small() -> Fred:
     return Fred(ThreeVintages())
 
 
-def observations(
-    fred: Fred, series_id: str, *, now_ms: int = NOW_MS, **query: JsonValue
-) -> list[dict[str, str]]:
-    body = ask_json(
-        fred, OBSERVATIONS, now_ms=now_ms, series_id=series_id, api_key=KEY, file_type="json", **query
-    )
+def observations(fred: Fred, series_id: str, *, now_ms: int = NOW_MS, **query: JsonValue) -> list[dict[str, str]]:
+    body = ask_json(fred, OBSERVATIONS, now_ms=now_ms, series_id=series_id, api_key=KEY, file_type="json", **query)
     rows: list[dict[str, str]] = body["observations"]
     return rows
 
@@ -149,9 +145,7 @@ def test_several_vintage_dates_are_the_period_between_them(small: Fred) -> None:
 )
 def test_output_types(small: Fred, output_type: int, first: dict[str, str]) -> None:
     """2: a column for each vintage; 3: only what changed; 4: first releases only."""
-    rows = observations(
-        small, "TEST", realtime_start="2024-01-01", realtime_end="2024-01-31", output_type=output_type
-    )
+    rows = observations(small, "TEST", realtime_start="2024-01-01", realtime_end="2024-01-31", output_type=output_type)
     assert rows[0] == first
     assert len(rows) == 2
 
@@ -244,9 +238,7 @@ def test_today_is_a_us_central_day(fred: Fred) -> None:
 
 def test_more_than_2000_vintages_are_refused(fred: Fred) -> None:
     """A daily series since 2017 has more vintages than one request may cover."""
-    message = error_of(
-        fred, series_id="VIXCLS", api_key=KEY, realtime_start="1776-07-04", realtime_end=FOREVER
-    )
+    message = error_of(fred, series_id="VIXCLS", api_key=KEY, realtime_start="1776-07-04", realtime_end=FOREVER)
     assert "This exceeds the maximum number of vintage dates allowed (2000)." in message
 
 

@@ -142,9 +142,7 @@ def test_faults_through_the_control_endpoint(simulator: Simulator) -> None:
     assert ping(simulator).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "body", [{"kind": "explode"}, {"status": 500}, {"kind": "reset", "color": "red"}, "x"]
-)
+@pytest.mark.parametrize("body", [{"kind": "explode"}, {"status": 500}, {"kind": "reset", "color": "red"}, "x"])
 def test_a_wrong_fault_is_refused(simulator: Simulator, body: object) -> None:
     """The control endpoint answers 400 with a reason."""
     reply = requests.post(control(simulator, "faults"), json=body, timeout=TIMEOUT_S)
@@ -157,9 +155,7 @@ def test_the_clock_can_be_moved() -> None:
     with running_simulator(SimulatorConfig(seed=SEED, now=NOW)) as simulator:
         simulator.clock.set(datetime(2024, 1, 1, tzinfo=UTC))
         first = get(f"{simulator.urls['binance']}/fapi/v1/time").json()["serverTime"]
-        requests.post(
-            control(simulator, "clock"), json={"now": "2025-01-01T00:00:00+00:00"}, timeout=TIMEOUT_S
-        )
+        requests.post(control(simulator, "clock"), json={"now": "2025-01-01T00:00:00+00:00"}, timeout=TIMEOUT_S)
         second = get(f"{simulator.urls['binance']}/fapi/v1/time").json()["serverTime"]
         bare = requests.post(control(simulator, "clock"), json={"now": "2025-01-01"}, timeout=TIMEOUT_S)
     assert 0 <= first - 1_704_067_200_000 < 60_000

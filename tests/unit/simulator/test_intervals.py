@@ -32,9 +32,7 @@ def test_the_candle_that_contains_a_moment(interval: str, opened: datetime, foll
 
 def test_months_are_as_long_as_they_are() -> None:
     """Open times of months follow the calendar."""
-    opens = INTERVALS["1M"].opens(
-        to_ms(datetime(2025, 12, 1, tzinfo=UTC)), to_ms(datetime(2026, 3, 1, tzinfo=UTC))
-    )
+    opens = INTERVALS["1M"].opens(to_ms(datetime(2025, 12, 1, tzinfo=UTC)), to_ms(datetime(2026, 3, 1, tzinfo=UTC)))
     assert [from_ms(ms).strftime("%Y-%m-%d") for ms in opens.tolist()] == [
         "2025-12-01",
         "2026-01-01",

@@ -82,9 +82,7 @@ def test_other_symbols_are_silent() -> None:
 async def test_load_over_the_wire() -> None:
     """Instruments list the symbols, and thousands of frames a second arrive whole and in order."""
     with running_simulator(SimulatorConfig(load=LoadProfile(symbols=20))) as simulator:
-        listed = await asyncio.to_thread(
-            requests.get, f"{simulator.urls['binance']}/fapi/v1/exchangeInfo", timeout=20
-        )
+        listed = await asyncio.to_thread(requests.get, f"{simulator.urls['binance']}/fapi/v1/exchangeInfo", timeout=20)
         names = [row["symbol"] for row in listed.json()["symbols"]]
         topics = [f"orderbook.50.{name}" for name in names]
         async with (

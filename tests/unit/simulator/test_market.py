@@ -88,9 +88,7 @@ def test_longer_candles_are_made_of_shorter_ones(binance: SeededPerpetuals, fine
     assert whole.close == parts[-1].close
     assert float(whole.high) == max(float(part.high) for part in parts)
     assert float(whole.low) == min(float(part.low) for part in parts)
-    assert float(whole.quote_volume) == pytest.approx(
-        sum(float(part.quote_volume) for part in parts), rel=1e-9
-    )
+    assert float(whole.quote_volume) == pytest.approx(sum(float(part.quote_volume) for part in parts), rel=1e-9)
 
 
 def test_candles_are_contiguous_and_well_formed(binance: SeededPerpetuals) -> None:

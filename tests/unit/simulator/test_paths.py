@@ -46,8 +46,6 @@ def test_the_vix_stays_plausible(world: World) -> None:
 def test_the_ranking_by_market_cap_changes(world: World) -> None:
     """The five largest coins are not always the same five in the same order."""
     days = np.arange(0, DAYS, 30)
-    caps = np.array(
-        [np.exp(world.log_price(coin)[days]) * world.supply(coin, days.astype(float)) for coin in COINS]
-    )
+    caps = np.array([np.exp(world.log_price(coin)[days]) * world.supply(coin, days.astype(float)) for coin in COINS])
     rankings = {tuple(np.argsort(-column)[:5].tolist()) for column in caps.T}
     assert len(rankings) > 5

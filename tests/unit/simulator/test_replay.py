@@ -58,9 +58,7 @@ def coingecko(recordings: Recordings) -> CoinGecko:
 def all_klines(service: Binance, symbol: str, interval: str, start: int, now_ms: int) -> list[list[str]]:
     found: list[list[str]] = []
     while True:
-        page = ask_json(
-            service, KLINES, now_ms=now_ms, symbol=symbol, interval=interval, startTime=start, limit=1500
-        )
+        page = ask_json(service, KLINES, now_ms=now_ms, symbol=symbol, interval=interval, startTime=start, limit=1500)
         found += page
         if len(page) < 1500:
             return found
@@ -97,9 +95,7 @@ def test_five_minute_klines_come_from_spot(binance: Binance, shared_data: Path) 
     """The ISO column style is read as UTC."""
     expected = rows_of(shared_data / "ohlcv" / "binance_spot_ETHUSDT_5m_2025H1.csv.gz")[100:110]
     start = to_ms(datetime(2025, 1, 1, 8, 20, tzinfo=UTC))
-    served = ask_json(
-        binance, KLINES, now_ms=AFTER_MS, symbol="ETHUSDT", interval="5m", startTime=start, limit=10
-    )
+    served = ask_json(binance, KLINES, now_ms=AFTER_MS, symbol="ETHUSDT", interval="5m", startTime=start, limit=10)
     assert [row[4] for row in served] == [row["close"] for row in expected]
     assert served[0][0] == start
 
@@ -131,9 +127,7 @@ def test_nothing_later_than_now_is_served(binance: Binance) -> None:
     assert funding[-1]["fundingTime"] == to_ms(datetime(2025, 3, 5, 8, tzinfo=UTC))
 
 
-def test_a_complete_candle_around_now_shows_only_what_had_happened(
-    binance: Binance, shared_data: Path
-) -> None:
+def test_a_complete_candle_around_now_shows_only_what_had_happened(binance: Binance, shared_data: Path) -> None:
     """At 10:32 the hour from 10:00 is made of its six closed 5-minute candles."""
     now = to_ms(datetime(2025, 3, 5, 10, 32, tzinfo=UTC))
     (row,) = ask_json(binance, KLINES, now_ms=now, symbol="BTCUSDT", interval="1h", limit=1)
@@ -165,9 +159,7 @@ def test_funding_keeps_the_exact_time(binance: Binance, shared_data: Path) -> No
 
 def test_every_symbol_of_the_files_is_a_trading_perpetual(binance: Binance) -> None:
     """ExchangeInfo is the recorded one plus the symbols of the files."""
-    rows = {
-        row["symbol"]: row for row in ask_json(binance, "/fapi/v1/exchangeInfo", now_ms=AFTER_MS)["symbols"]
-    }
+    rows = {row["symbol"]: row for row in ask_json(binance, "/fapi/v1/exchangeInfo", now_ms=AFTER_MS)["symbols"]}
     assert len(rows) >= 122
     for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT"):
         assert (rows[symbol]["contractType"], rows[symbol]["status"]) == ("PERPETUAL", "TRADING")
@@ -218,9 +210,7 @@ def test_coingecko_points_are_spot_closes(coingecko: CoinGecko, shared_data: Pat
 def test_coingecko_uses_five_minutes_where_recorded(coingecko: CoinGecko) -> None:
     """A day up to the simulated time inside the 5-minute recording has 5-minute points and ends with now."""
     now = to_ms(datetime(2025, 3, 5, 10, 32, tzinfo=UTC))
-    body = ask_json(
-        coingecko, "/coins/bitcoin/market_chart", now_ms=now, headers=PRO, vs_currency="usd", days=1
-    )
+    body = ask_json(coingecko, "/coins/bitcoin/market_chart", now_ms=now, headers=PRO, vs_currency="usd", days=1)
     times = [time for time, _ in body["prices"]]
     assert len(times) == 289
     assert times[-1] == now
@@ -250,9 +240,7 @@ def test_the_ranking_is_the_recorded_one(coingecko: CoinGecko) -> None:
 
 def test_a_coin_without_a_recording_has_an_empty_chart(coingecko: CoinGecko) -> None:
     """Tether is known, and has no points."""
-    body = ask_json(
-        coingecko, "/coins/tether/market_chart", now_ms=AFTER_MS, headers=PRO, vs_currency="usd", days=30
-    )
+    body = ask_json(coingecko, "/coins/tether/market_chart", now_ms=AFTER_MS, headers=PRO, vs_currency="usd", days=30)
     assert body == {"prices": [], "market_caps": [], "total_volumes": []}
 
 
@@ -260,9 +248,7 @@ def test_bybit_serves_what_is_recorded(recordings: Recordings) -> None:
     """No candles for known symbols, an error for unknown ones, recorded tickers and funding up to now."""
     service = Bybit(ReplayBybit(recordings))
     now = to_ms(datetime(2026, 9, 8, 12, tzinfo=UTC))
-    kline = ask_json(
-        service, "/v5/market/kline", now_ms=now, category="linear", symbol="BTCUSDT", interval="60"
-    )
+    kline = ask_json(service, "/v5/market/kline", now_ms=now, category="linear", symbol="BTCUSDT", interval="60")
     wrong = ask(service, "/v5/market/kline", now_ms=now, category="linear", symbol="NOPE", interval="60")
     ticker = ask_json(service, "/v5/market/tickers", now_ms=now, category="linear", symbol="BTCUSDT")
     funding = ask_json(service, "/v5/market/funding/history", now_ms=now, category="linear", symbol="BTCUSDT")

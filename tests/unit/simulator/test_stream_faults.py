@@ -255,9 +255,7 @@ async def test_faults_through_the_control_endpoint(simulator: Simulator) -> None
         assert len(await frames(ws, 1)) == 1
 
 
-@pytest.mark.parametrize(
-    "body", [{"kind": "explode"}, {"kind": "drop", "skip": "two"}, {"kind": "drop", "x": 1}]
-)
+@pytest.mark.parametrize("body", [{"kind": "explode"}, {"kind": "drop", "skip": "two"}, {"kind": "drop", "x": 1}])
 async def test_a_wrong_fault_is_refused(simulator: Simulator, body: object) -> None:
     """The control endpoint answers 400 with a reason."""
     url = f"http://127.0.0.1:{simulator.port}/control/stream-faults"

@@ -76,9 +76,7 @@ async def test_subscribing_later(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ws", "/stream", "/market/ws", "/private/ws"])
-async def test_retired_and_wrong_addresses_acknowledge_and_stay_silent(
-    simulator: Simulator, path: str
-) -> None:
+async def test_retired_and_wrong_addresses_acknowledge_and_stay_silent(simulator: Simulator, path: str) -> None:
     """Only answers to messages come, never a frame."""
     async with dial(simulator.urls["binance_ws"] + path) as ws:
         for number in range(5):
@@ -182,14 +180,10 @@ async def test_moving_the_clock_ends_connections() -> None:
             assert abs((await frame(ws))["E"] - 1_704_067_200_000) < 60_000
 
 
-async def test_a_broken_recording_ends_the_connection(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_broken_recording_ends_the_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Close code 1011 and one line in the log."""
     path = tmp_path / "a.jsonl"
-    path.write_text(
-        '{"ts":1786310819,"frame":{"stream":"btcusdt@depth5@100ms","data":{"s":"BTCUSDT"}}}\n{broken\n'
-    )
+    path.write_text('{"ts":1786310819,"frame":{"stream":"btcusdt@depth5@100ms","data":{"s":"BTCUSDT"}}}\n{broken\n')
     with running_simulator(SimulatorConfig(frames=path, speed=math.inf)) as running:
         async with dial(f"{running.urls['binance_ws']}/public/ws/{DEPTH}") as ws:
             await until_closed(ws)
