@@ -124,12 +124,12 @@ def test_only_subscribed_topics_of_the_route_are_sent(tmp_path: Path) -> None:
     assert [frame.topic for _, frame in market] == ["btcusdt@markPrice"]
 
 
-def test_the_snapshot_is_that_of_the_file_that_plays(tmp_path: Path) -> None:
-    """Before the playback the first one; each file brings its own; symbols are told by their ids."""
+def snapshot(number: int) -> str:
+    return f'{{"lastUpdateId":{number},"bids":[],"asks":[]}}'
 
-    def snapshot(number: int) -> str:
-        return f'{{"lastUpdateId":{number},"bids":[],"asks":[]}}'
 
+def test_the_snapshot_is_the_next_one(tmp_path: Path) -> None:
+    """Before the playback the first; then the first not older than what was sent; symbols are told by their ids."""
     for name, base in (("a", 100), ("b", 900)):
         lines = [diff(base), diff(base + 50_000, "ETHUSDT", "ethusdt@depth@0ms"), snapshot(base + 1),
                  snapshot(base + 50_002), diff(base + 1)]  # fmt: skip
@@ -138,15 +138,52 @@ def test_the_snapshot_is_that_of_the_file_that_plays(tmp_path: Path) -> None:
             f"{name}.jsonl",
             *(f'{{"ts":{1_786_310_819 + base + i},"frame":{line}}}' for i, line in enumerate(lines)),
         )
-    playback = Playback(FrameRecordings.at(tmp_path), BINANCE, math.inf)
-    first = playback.depth("BTCUSDT")
-    played(binance_session(playback, DEPTH))
-    last = playback.depth("BTCUSDT")
-    assert first is not None
-    assert last is not None
-    assert (first["lastUpdateId"], last["lastUpdateId"]) == (101, 901)
+    playback = Playback(FrameRecordings.at(tmp_path), BINANCE, 1.0)
+    served = [playback.depth("BTCUSDT")]
+    connection = binance_session(playback, DEPTH)
+    while connection.next_ms() < math.inf:  # 101 and 900 come together: the pause between them is skipped
+        if connection.pop(math.ceil(connection.next_ms())):
+            served.append(playback.depth("BTCUSDT"))
+    assert [body["lastUpdateId"] for body in served if body] == [101, 101, 901, 901]
     assert playback.depth("ETHUSDT") == {"lastUpdateId": 50_102, "bids": [], "asks": []}
     assert playback.depth("XRPUSDT") is None
+
+
+def test_a_capture_of_the_sidecar_is_a_recording(tmp_path: Path) -> None:
+    """Both venues in one file, events, texts that are no JSON, REST snapshots by topic, a torn end."""
+    base = 1_786_310_819_000_000_000
+    bybit = '{"topic":"tickers.BTCUSDT","type":"snapshot","data":{},"cs":1,"ts":2}'
+    lines = [
+        f'{{"ts":{base},"event":"start"}}',
+        f'{{"ts":{base + 1},"venue":"binance","route":"public","conn":1,"event":"open","plan":{{"x":[1]}}}}',
+        f'{{"ts":{base + 2},"venue":"binance","route":"public","conn":1,"frame":{diff(7)}}}',
+        f'{{"ts":{base + 3},"venue":"bybit","route":"tickers","conn":2,"frame":{bybit}}}',
+        f'{{"ts":{base + 4},"venue":"bybit","route":"tickers","conn":2,"text":"torn{{"}}',
+        f'{{"ts":{base + 5},"venue":"binance","route":"rest","conn":1,"topic":"{DEPTH}","frame":{snapshot(7)}}}',
+        f'{{"ts":{base + 6},"venue":"binance","route":"public","conn":1,"frame":{{"result":null,"id":1}}}}',
+        f'{{"ts":{base + 7},"venue":"binance","route":"public","conn":1,"frame":{diff(8)}}}',
+    ]
+    whole = gzip.compress("".join(f"{line}\n" for line in lines).encode())
+    (tmp_path / "capture-1786310819000.jsonl.gz").write_bytes(whole + gzip.compress(b'{"ts":1}\n' * 50)[:-20])
+    recordings = FrameRecordings.at(tmp_path)
+    binance = Playback(recordings, BINANCE, math.inf)
+    session = BybitSession(Playback(recordings, BYBIT, math.inf).source(), "c")
+    session.receive('{"op":"subscribe","args":["tickers.BTCUSDT"]}', NOW_MS)
+    updates = [json.loads(frame.text)["data"]["u"] for _, frame in played(binance_session(binance, DEPTH))]
+    assert updates == [7, 8]
+    assert [frame.text for _, frame in played(session)] == [bybit]
+    assert binance.depth("BTCUSDT") == {"lastUpdateId": 7, "bids": [], "asks": []}
+
+
+def test_the_newer_of_two_connections_counts(tmp_path: Path) -> None:
+    """While one connection takes over from another, nothing is sent twice; a new start counts anew."""
+    conns = [(1, 10), (1, 11), (2, 11), (1, 12), (2, 12), (2, 13)]
+    lines = [f'{{"ts":{1_786_310_819 + i},"conn":{conn},"frame":{diff(number)}}}'
+             for i, (conn, number) in enumerate(conns)]  # fmt: skip
+    lines += ['{"ts":1786310829,"event":"start"}', f'{{"ts":1786310830,"conn":1,"frame":{diff(20)}}}']
+    recording(tmp_path, "a.jsonl", *lines)
+    found = played(binance_session(Playback(FrameRecordings.at(tmp_path), BINANCE, math.inf), DEPTH))
+    assert [json.loads(frame.text)["data"]["u"] for _, frame in found] == [10, 11, 11, 12, 13, 20]
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
