@@ -1,7 +1,7 @@
 """The demo: everything against the simulator, from nothing to signals, with a summary at the end.
 
-What belongs here: the order of the steps and the summary. ``make demo`` runs it; ``make up`` then shows the same data in
-the Dagster UI. Running it again replaces the same partitions by the same values.
+What belongs here: the order of the steps and the summary. ``make demo`` runs it; ``make up`` then shows the same data
+in the Dagster UI. Running it again replaces the same partitions by the same values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the reporting commands print: queries, signals, the state of the lake, the health of the installation.
 
-What belongs here: turning typed facts into tables for people and JSON for programs. The facts come from ``lake.status``,
-``sources.probe`` and queries.
+What belongs here: turning typed facts into tables for people and JSON for programs. The facts come from
+``lake.status``, ``sources.probe`` and queries.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mts_dagster.sources.probe import Reachability, reachability
 
 MOST_ROWS_SHOWN = 200
 NO_VALUE = "-"
+MILLION = 1e6
 VERSIONS = ("mts", "dagster", "duckdb", "pandas", "pandera", "fredapi")
 NEWEST_SIGNALS = """
     select date::varchar as day, strategy, asset, direction, round(confidence, 2) as confidence,
@@ -105,7 +106,7 @@ def print_doctor(*, as_json: bool) -> int:
         print_rows(
             ["source", "host", "state", "latency", "plan", "key", "detail"], [_source_row(source) for source in sources]
         )
-        sys.stdout.write(f"writer lock: {lock if lock else 'no lake yet'}\n")
+        sys.stdout.write(f"writer lock: {lock or 'no lake yet'}\n")
     return 0 if all(source.is_ok for source in sources) else 1
 
 
@@ -152,7 +153,7 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - a value of a query
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, float):
-        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+        return f"{value:,.6g}" if abs(value) < MILLION else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)

@@ -58,10 +58,12 @@ def decide(strategy: Strategy[Any], market: Market, start: date, end: date, *, c
     late = _incomplete_at(market, decisions["timestamp"])
     if checked:
         _audit(strategy, market, decisions[~late])
-    inside = (decisions["date"] >= pd.Timestamp(start)) & (decisions["date"] < pd.Timestamp(end))
-    alone = [_run_at(strategy, market, moment) for moment in decisions.loc[inside & late, "timestamp"].unique()]
-    exact = _in_order(pd.concat([decisions[inside & ~late], *alone])) if alone else decisions[inside]
-    return conform(strategy, exact.reset_index(drop=True)) if checked else exact
+    inside = _on_days(decisions, start, end)
+    moments = decisions.loc[inside & late, "timestamp"].unique()
+    alone = [_run_at(strategy, market, moment) for moment in moments]
+    exact = _in_order(pd.concat([decisions[~late], *alone])) if alone else decisions
+    within = exact[_on_days(exact, start, end)].reset_index(drop=True)
+    return conform(strategy, within) if checked else within
 
 
 def first_difference(expected: pd.DataFrame, found: pd.DataFrame) -> str:
@@ -136,6 +138,10 @@ def _run_at(strategy: Strategy[Any], market: Market, moment: pd.Timestamp) -> pd
     """What the strategy says about ``moment`` when shown what was known then."""
     decisions = _run(strategy, market.known_at(moment))
     return decisions[decisions["timestamp"] == moment]
+
+
+def _on_days(decisions: pd.DataFrame, start: date, end: date) -> pd.Series[bool]:
+    return (decisions["date"] >= pd.Timestamp(start)) & (decisions["date"] < pd.Timestamp(end))
 
 
 def _in_order(decisions: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,8 @@ the SQL folder is ``mts_dagster.sql_models``, storing is ``mts_dagster.lake``.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
 from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, ends_in_failure
@@ -69,7 +71,7 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
     def sql_model(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
-        slices = [] if is_view else slices_of(context.partition_keys)
+        slices = [] if is_view else ended(model, slices_of(context.partition_keys), datetime.now(UTC))
         counts = store(settings, project, model, slices, run_origin(context, model.code_version))
         return dg.MaterializeResult(metadata=counts)
 

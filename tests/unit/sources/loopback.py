@@ -82,6 +82,23 @@ class ScriptedServer:
             step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         step(handler)
 
+    def respond(self, reply: Callable[[Seen], object]) -> ScriptedServer:
+        """Answer every request with the JSON that ``reply`` makes of it."""
+        return self.respond_text(lambda seen: json.dumps(reply(seen)))
+
+    def respond_text(self, reply: Callable[[Seen], str]) -> ScriptedServer:
+        """Answer every request with the text that ``reply`` makes of it."""
+
+        def step(handler: BaseHTTPRequestHandler) -> None:
+            raw = reply(self.seen[-1]).encode()
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(raw)))
+            handler.end_headers()
+            handler.wfile.write(raw)
+
+        self._script.append(step)
+        return self
+
     def answer(self, body: object = b"", status: int = 200, **headers: str) -> ScriptedServer:
         """Answer; anything but bytes and text is sent as JSON."""
         raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()

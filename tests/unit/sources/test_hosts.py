@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyrate_limiter import Rate
 
@@ -62,6 +62,7 @@ def test_burst_then_even_pace(file: HostFile, time_: FakeTime) -> None:
     assert [round(moment - moments[0], 2) for moment in moments[18:]] == [0, 0, 0.75, 1.5, 2.25]
 
 
+@settings(max_examples=40, deadline=None)
 @given(limit=st.integers(5, 200), weights=st.lists(st.integers(1, 10), min_size=1, max_size=80))
 def test_no_interval_holds_more_than_the_limit(
     tmp_path_factory: pytest.TempPathFactory, limit: int, weights: list[int]

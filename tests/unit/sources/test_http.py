@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pyrate_limiter import Rate
 from requests.auth import AuthBase
 
+from mts_dagster.errors import MtsError
 from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import (
     BadContentError,
@@ -29,8 +30,9 @@ from mts_dagster.sources.errors import (
     UnknownSymbolError,
 )
 from mts_dagster.sources.hosts import Cost
-from mts_dagster.sources.http import HttpSession, Service
+from mts_dagster.sources.http import HttpSession
 from mts_dagster.sources.redaction import HeaderKey, NoKey, QueryKey
+from mts_dagster.sources.replies import Service
 
 from .loopback import START, FakeTime, MakeSettings, ScriptedServer
 
@@ -384,6 +386,19 @@ def test_circuit_is_shared(server: ScriptedServer, open_session: OpenSession, ma
     assert len(server.seen) == 1
 
 
+def test_a_circuit_that_opens_after_admission_still_stops_the_request(
+    server: ScriptedServer, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may open it between the two; pybreaker's own refusal becomes ours."""
+    with HttpSession(service(server.url), make_settings()) as session:
+        session._host.state = "open"
+        session._host.opened_at = datetime.now(UTC)
+        monkeypatch.setattr(session, "_admit", lambda _request: None)
+        with pytest.raises(CircuitOpenError, match="left alone"):
+            get(session)
+    assert server.seen == []
+
+
 def test_retries_stop_when_the_circuit_opens(
     server: ScriptedServer, open_session: OpenSession, make_settings: MakeSettings
 ) -> None:
@@ -479,5 +494,5 @@ def test_a_home_that_cannot_be_written_is_named(
 ) -> None:
     """The shared state has no place: one line that names MTS_HOME."""
     (tmp_path / "home").write_text("a file where a folder should be")
-    with pytest.raises(Exception, match="MTS_HOME"):
+    with pytest.raises(MtsError, match="MTS_HOME"):
         HttpSession(service(server.url), make_settings(), time_.clock)

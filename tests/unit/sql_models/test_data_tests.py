@@ -137,7 +137,7 @@ def test_test_of_its_own_file(con: duckdb.DuckDBPyConnection, stated: Callable[.
             "not_known_before_crypto_ohlcv",
         ),
         ("macro_daily", "delete from marts.macro_daily where date = '2024-01-02'", "macro_daily_has_every_day"),
-        ("ohlcv_daily", "delete from marts.features_daily", "features_cover_every_daily_bar"),
+        ("features_daily", "delete from marts.features_daily", "features_cover_every_daily_bar"),
         ("ohlcv_daily", "update marts.ohlcv_daily set close = 101", "daily_close_equals_last_hour"),
         ("coverage_daily", "delete from marts.crypto_ohlcv where hour(open_time) = 5", "hours_are_not_missing"),
     ],

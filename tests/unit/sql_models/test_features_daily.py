@@ -78,7 +78,6 @@ def test_drawdown_forgets_after_90_days(kline: Add, build: Build, select: Select
     """The high of day 0 counts on day 89, the 90th day, and no longer on day 90."""
     for number in range(91):
         kline(day(number), 200.0 if number == 0 else 100.0, interval="1d")
-    build(day(89), day(91))
     build(day(0), day(91))
     assert feature(select, 89, "drawdown_90d_pct, drawdown_days") == (50.0, 90)
     assert feature(select, 90, "drawdown_90d_pct, drawdown_days") == (0.0, 90)
@@ -220,3 +219,41 @@ def test_stale_vix_has_no_correlation(kline: Add, observe: Add, build: Build, se
     build(day(0), day(52))
     assert feature(select, 49, "vix is null, vix_correlation is null") == (False, False)
     assert feature(select, 50, "vix is null, vix_correlation is null") == (True, True)
+
+
+def test_day_that_was_not_known_yet_is_missing(kline: Add, sample: Add, build: Build, select: Select) -> None:
+    """A day before whose bar is proven only after the decision is missing in it, though it is there later."""
+    sample(f"{day(0)} 23:30", 100.0)
+    kline(day(1), 110.0, interval="1d")
+    kline(day(2), 121.0, interval="1d")
+    sample(f"{day(2)} 05:00", 100.0)
+    build(day(0), day(3))
+    assert feature(select, 0, "close_usd, available_at") == (100.0, datetime(2024, 1, 3, 5, 0, 10, tzinfo=UTC))
+    assert feature(select, 1, "return_pct, drawdown_days") == (None, 1)
+    assert feature(select, 2, "drawdown_days") == (3,)
+
+
+def test_values_of_days_to_come_do_not_count(kline: Add, observe: Add, build: Build, select: Select) -> None:
+    """A VIX dated after the day is not the day's, whenever it was published and whatever the window reads."""
+    kline(day(3), 1.0, interval="1d")
+    observe(day(2), 14.0, day(3))
+    observe(day(4), 15.0, day(3))
+    build(day(3), day(6))
+    assert feature(select, 3, "vix, vix_date") == (14.0, date(2024, 1, 3))
+
+
+def test_history_ends_after_90_days_in_any_window(kline: Add, observe: Add, build: Build, select: Select) -> None:
+    """Steps and observations of more than 90 days ago do not count, also where a long window reads them."""
+    level = 0.0
+    for number in range(140):
+        level += math.sin(number)
+        kline(day(number), 100.0 * math.exp(0.01 * level), interval="1d")
+        # Steps of four days: the last 30 would reach back 120 days; known are those from day 52 to day 136.
+        if number % 4 == 0:
+            observe(day(number), 20.0 * math.exp(-0.03 * level), day(number + 1))
+    for number in range(140, 230):
+        kline(day(number), 100.0, interval="1d")
+    build(day(0), day(230))
+    assert feature(select, 139, "vix_correlation, vix_correlation_pairs") == (None, 21)
+    assert feature(select, 226, "vix_date") == (date(2024, 1, 1) + timedelta(days=136),)
+    assert feature(select, 227, "vix_date") == (None,)

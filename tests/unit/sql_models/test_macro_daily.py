@@ -121,12 +121,22 @@ def test_fill_has_a_bound(observe: Add, build: Build, select: Select, indicator:
     assert {row["observation_date"] for row in rows} == {date(2024, 1, 2)}
 
 
-def test_silent_series_keeps_its_rows(observe: Add, build: Build, select: Select) -> None:
-    """After more silence than the model looks back, days still have rows, stale and empty."""
+@pytest.mark.parametrize("start", ["2024-01-03", "2024-06-01"])
+def test_silent_series_keeps_its_rows(observe: Add, build: Build, select: Select, start: str) -> None:
+    """After more silence than the model looks back, days still have rows, stale and empty, in any window."""
     observe("2024-01-02", 1.0, "2024-01-03")
-    build("2024-06-01", "2024-06-02")
-    (row,) = select("select value, is_stale, is_filled, observation_date from marts.macro_daily")
+    build(start, "2024-06-02")
+    columns = "value, is_stale, is_filled, observation_date"
+    (row,) = select(f"select {columns} from marts.macro_daily where date = '2024-06-01'")
     assert tuple(row.values()) == (None, True, False, None)
+
+
+def test_value_of_a_day_to_come_does_not_count(observe: Add, build: Build, select: Select) -> None:
+    """A value dated ahead of the day waits for its day, whenever it was published."""
+    observe("2024-01-02", 1.0, "2024-01-03")
+    observe("2024-01-05", 2.0, "2024-01-03")
+    build("2024-01-03", "2024-01-06")
+    assert values(select) == [(3, 1.0), (4, 1.0), (5, 2.0)]
 
 
 def test_indicators_do_not_mix(observe: Add, build: Build, select: Select) -> None:

@@ -109,6 +109,16 @@ def test_later_bar_proves_a_day_with_gaps(kline: Add, build: Build, select: Sele
     assert (day["hours_covered"], day["available_at"]) == (1, datetime(2024, 1, 2, 7, 1, tzinfo=UTC))
 
 
+def test_earliest_proof_counts(kline: Add, sample: Add, build: Build, select: Select) -> None:
+    """The day is known to be over at the first moment at which any later bar is known, not the first bar's."""
+    kline("2024-01-01 20:00", 100.0)
+    sample("2024-01-02 00:30", 100.0)
+    sample("2024-01-02 03:00", 100.0)
+    kline("2024-01-02 01:00", 101.0)
+    build("2024-01-01", "2024-01-03")
+    assert days(select)[0]["available_at"] == datetime(2024, 1, 2, 2, 1, tzinfo=UTC)
+
+
 def test_day_waits_for_a_sampled_hour(kline: Add, sample: Add, build: Build, select: Select) -> None:
     """While a sampled hour of the day has no bar yet, the day is not settled, though its last hour is there."""
     for hour in (*range(22), 23):

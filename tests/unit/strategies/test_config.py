@@ -10,6 +10,7 @@ import pytest
 from pydantic import Field
 
 from mts_dagster.errors import ConfigError
+from mts_dagster.strategies.buy_hold import BuyHoldConfig
 from mts_dagster.strategies.config import (
     DEFAULT_ASSETS,
     StrategyConfig,
@@ -134,8 +135,11 @@ def test_values_without_a_file_are_refused_the_same_way() -> None:
 
 
 def test_the_hash_is_that_of_the_canonical_json() -> None:
-    """``printf '{"assets":["bitcoin"]}' | sha256sum`` begins with these twelve digits."""
-    assert config_hash(StrategyConfig(assets=("bitcoin",))) == "f5b602cc3078"
+    """The twelve digits that ``sha256sum`` begins with on the sorted JSON without blanks.
+
+    ``{"assets":["bitcoin"],"high_risk_volatility_pct":80.0,"invested_fraction":1.0,"medium_risk_volatility_pct":50.0}``
+    """
+    assert config_hash(BuyHoldConfig(assets=("bitcoin",))) == "8b7ddddc4cfc"
 
 
 def test_the_hash_knows_no_order_of_fields(tmp_path: Path) -> None:

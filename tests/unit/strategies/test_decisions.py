@@ -172,6 +172,17 @@ def test_a_row_that_comes_late_is_not_used_before(rows: Rows) -> None:
     assert decisions["reason"].tolist() == ["no score", "score 20.000000", "score 1.000000", "no score"]
 
 
+def test_a_late_row_of_a_day_outside_the_window_brings_no_decision(rows: Rows) -> None:
+    """Bitcoin of 1 March comes together with ethereum of 2 March, while solana of 1 March is still missing."""
+    frame = pd.concat([rows(coin=coin, close_usd=[100.0, 101.0]) for coin in ("bitcoin", "ethereum", "solana")])
+    frame = frame.reset_index(drop=True)
+    frame.loc[[0, 3], "available_at"] = pd.Timestamp("2024-03-03 00:05", tz="UTC")
+    frame.loc[4, "available_at"] = pd.Timestamp("2024-03-05", tz="UTC")
+    strategy = probe(Probe, "bitcoin", "ethereum", "solana")
+    decisions = decide(strategy, Market({FEATURES: frame}), date(2024, 3, 2), date(2024, 3, 3))
+    assert decisions["date"].dt.day.tolist() == [2, 2, 2]
+
+
 def test_momentum_is_flat_while_its_earlier_close_is_late(rows: Rows) -> None:
     """A delivered strategy on late data: the move cannot be known yet."""
     frame = rows(close_usd=[100.0, 100.0, 120.0])
