@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## From nothing to signals, against the simulator
-	@MTS_HOME=$(DEMO_HOME) $(BIN)/python -m mts_dagster.demo
+	@MTS_HOME=$(DEMO_HOME) $(BIN)/mts demo
 
 up: $(STAMP) ## The Dagster UI on the demo's data, until Ctrl-C
 	@MTS_HOME=$(DEMO_HOME) $(BIN)/mts up --simulated

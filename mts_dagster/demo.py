@@ -1,29 +1,24 @@
 """The demo: everything against the simulator, from nothing to signals, with a summary at the end.
 
-What belongs here: the order of the steps and the summary. ``make demo`` runs it; ``make up`` then shows the same data
-in the Dagster UI. Running it again replaces the same partitions by the same values.
+What belongs here: the order of the steps and the summary. ``make demo`` runs ``mts demo``; ``make up`` then shows the
+same data in the Dagster UI. Running it again replaces the same partitions by the same values.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import time
-import warnings
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from mts_dagster.cli import INTERRUPTED
-from mts_dagster.errors import LakeError, MtsError
+from mts_dagster.errors import LakeError
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.status import table_statuses
 from mts_dagster.processes import simulator
 from mts_dagster.reports import print_rows, print_signals
 from mts_dagster.runs import Days
-from mts_dagster.settings import Settings, get_settings
+from mts_dagster.settings import Settings, load_settings
 from mts_dagster.workbench import Workbench, collect_macro, collect_market, compute_signals
 
 DAYS = 400
@@ -37,31 +32,22 @@ POSITIONS = """
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; returns the exit code."""
-    warnings.filterwarnings("ignore", message=r".*(is currently in (beta|preview)|may have breaking changes)")
-    parser = argparse.ArgumentParser(prog="python -m mts_dagster.demo", description="MTS against its simulator.")
-    parser.add_argument("--days", type=int, default=DAYS, help=f"days of history, today included ({DAYS})")
-    days = parser.parse_args(arguments).days
-    try:
-        with simulator(["--seed", "7"]) as addresses:
-            os.environ.update(addresses)
-            return run(get_settings(), days)
-    except KeyboardInterrupt:
-        sys.stderr.write("\ndemo: stopped; what was committed stays, run it again to finish\n")
-        return INTERRUPTED
-    except MtsError as error:
-        sys.stderr.write(f"demo: {error}\n")
-        return 1
+def run(days: int) -> None:
+    """Start the simulator, collect, compute, summarise.
+
+    Raises:
+        MtsError: whatever failed, in one line.
+    """
+    with simulator(["--seed", "7"]) as addresses:
+        os.environ.update(addresses)
+        _run(load_settings(), days)
 
 
-def run(settings: Settings, days: int) -> int:
-    """Collect, compute, summarise."""
+def _run(settings: Settings, days: int) -> None:
     started = time.monotonic()
     console = Console()
-    console.print(
-        f"MTS demo: invented markets from the simulator, {days} days, data in {settings.home}", highlight=False
-    )
+    console.print("MTS demo: invented markets from the simulator", style="bold")
+    console.print(f"{days} days of history; data in {settings.home}", highlight=False, soft_wrap=True)
     today = datetime.now(UTC).date()
     window = Days(today - timedelta(days=days - 1), today)
     with Workbench.open(settings) as bench:
@@ -70,7 +56,6 @@ def run(settings: Settings, days: int) -> int:
         compute_signals(bench, Days(min(window.first + timedelta(days=WARM_UP_DAYS), today), today))
     summarise(settings, console)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s; see it in the Dagster UI: make up", highlight=False)
-    return 0
 
 
 def summarise(settings: Settings, console: Console) -> None:
@@ -93,7 +78,3 @@ def summarise(settings: Settings, console: Console) -> None:
         columns = [column[0] for column in result.description or []]
         print_rows(columns, result.fetchall(), title="decisions, coins x days")
     print_signals(settings)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

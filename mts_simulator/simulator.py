@@ -58,6 +58,16 @@ if TYPE_CHECKING:
 
 DEFAULT_SEED = 7
 _HOST = "127.0.0.1"
+ACCESS = {
+    "MTS_COINGECKO_PLAN": "pro",
+    "MTS_COINGECKO_API_KEY": "CG-simulated",
+    "MTS_FRED_API_KEY": "simulated0simulated0simulated000",
+    # Nobody's budget is spent on loopback.
+    "MTS_COINGECKO_REQUESTS_PER_MINUTE": "60000",
+    "MTS_FRED_REQUESTS_PER_SECOND": "1000",
+    "MTS_BINANCE_WEIGHT_PER_MINUTE": "600000",
+    "MTS_BYBIT_REQUESTS_PER_5S": "50000",
+}
 _START_TIMEOUT_S = 60.0
 _SHUTDOWN_TIMEOUT_S = 0.5
 
@@ -143,8 +153,8 @@ class Simulator:
         }
 
     def env(self) -> dict[str, str]:
-        """Environment variables that point the clients at this simulator."""
-        return {f"MTS_{name.upper()}_URL": url for name, url in self.urls.items()}
+        """Environment variables that point the clients at this simulator: addresses, keys, budgets of loopback."""
+        return {**{f"MTS_{name.upper()}_URL": url for name, url in self.urls.items()}, **ACCESS}
 
     async def start(self) -> None:
         """Listen.

@@ -6,6 +6,7 @@ the SQL folder is ``mts_dagster.sql_models``, storing is ``mts_dagster.lake``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -76,6 +77,18 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=counts)
 
     return sql_model
+
+
+def ended(model: Model, slices: list[Slice], now: datetime) -> list[Slice]:
+    """The slices without the running day, for a model that says ``ended_days_only``.
+
+    Its rows are values as of the end of a day; before that end they would be provisional, and stay so in a partition
+    that is not built again. SQL knows no clock, so the day is left out here.
+    """
+    if not model.meta.get("ended_days_only"):
+        return slices
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return [replace(piece, end=min(piece.end, today)) for piece in slices if piece.start < today]
 
 
 def store(settings: Settings, project: Project, model: Model, slices: list[Slice], origin: Origin) -> dict[str, int]:

@@ -13,6 +13,7 @@ from mts_dagster.schemas import MacroData
 from mts_dagster.sources.errors import UnauthorisedError, UnknownSymbolError
 from mts_dagster.sources.fred import Fred
 from mts_simulator import Fault, SimulatorConfig
+from mts_simulator.faults import FaultKind
 
 from .conftest import NOW, World
 
