@@ -103,11 +103,28 @@ def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, fi
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:
-    """The failed step's own words, without its traceback, which stays in the run's log."""
+    """The failed check's or step's own words, without its traceback, which stays in the run's log."""
+    failure = next((event for event in result.all_events if event.is_step_failure), None)
+    if failure is None:
+        return f"the run failed before its first step (run {result.run_id}; see its log in the UI)"
+    if checks := _failed_checks(result):
+        return f"{'; '.join(checks)} (run {result.run_id})"
+    data = failure.step_failure_data
+    told = data.user_failure_data.description if data.user_failure_data else None
+    words = told or (data.error.message.strip().splitlines()[0] if data.error else "no reason given")
+    return f"{failure.step_key} failed: {words} (run {result.run_id})"
+
+
+def _failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Blocking checks that failed, each with its asset and what it found."""
+    found = []
     for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            told = data.user_failure_data.description if data.user_failure_data else None
-            words = told or (data.error.message.strip().splitlines()[0] if data.error else "no reason given")
-            return f"{event.step_key} failed: {words} (run {result.run_id})"
-    return f"the run failed before its first step (run {result.run_id}; see its log in the UI)"
+        if event.event_type_value != dg.DagsterEventType.ASSET_CHECK_EVALUATION.value:
+            continue
+        judged = event.asset_check_evaluation_data
+        if judged.blocking and not judged.passed and judged.severity == dg.AssetCheckSeverity.ERROR:
+            rows = judged.metadata.get("failing_rows")
+            count = f" ({rows.value} failing rows)" if rows is not None else ""
+            detail = f": {judged.description}" if judged.description else ""
+            found.append(f"{judged.asset_key.to_user_string()} fails its check {judged.check_name}{count}{detail}")
+    return found

@@ -1,3 +1,5 @@
+{{ config(severity='warn') }}
+
 select
     bars.coin,
     bars.date

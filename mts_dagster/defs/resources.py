@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 
 from mts_dagster.defs.sql_models.assets import project_of, store
-from mts_dagster.lake import connect
 from mts_dagster.lake.io_manager import LakeIOManager
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.views import missing_views
@@ -47,12 +47,9 @@ def prepare_lake(settings: Settings, project: Project, tables: Mapping[str, Tabl
     models = {model.table().qualified: model for model in project.models.values()}
     stored = [model.table() for model in models.values() if model.kind != "view"]
     views = [model.table() for model in models.values() if model.kind == "view"]
-    con = connect(read_only=False, settings=settings)
-    try:
+    with session(settings, read_only=False) as con:
         bootstrap(con, [*tables.values(), *stored])
         missing = missing_views(con, views)
-    finally:
-        con.close()
     for view in missing:
         store(settings, project, models[view.qualified], [], BOOTSTRAP)
 

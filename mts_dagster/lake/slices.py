@@ -5,10 +5,13 @@ Pure: turns partition keys into predicates with parameters, never into text with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mts_dagster.schemas import Table
+
+SHOWN_SLICES = 3
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Slice:
     Attributes:
         start: inclusive, aware UTC.
         end: exclusive, aware UTC.
-        members: values of the table's second dimension (coins, indicators), or None for all.
+        members: values of the table's second dimension (coins, indicators), at least one, or None for all.
     """
 
     start: datetime
@@ -36,8 +39,26 @@ class Slice:
         condition = f'"{table.time_column}" >= ? and "{table.time_column}" < ?'
         if self.members is None:
             return condition, bounds
-        return f'{condition} and list_contains(?, "{table.partition_column}")', [*bounds, list(self.members)]
+        # A plain list of values, which DuckDB turns into a choice of files; a list function would open them all.
+        places = ", ".join("?" for _ in self.members)
+        return f'{condition} and "{table.partition_column}" in ({places})', [*bounds, *self.members]
 
     def __str__(self) -> str:
         window = f"[{self.start:%Y-%m-%d %H:%M}, {self.end:%Y-%m-%d %H:%M}) UTC"
         return window if self.members is None else f"{', '.join(self.members)} {window}"
+
+
+def any_of(table: Table, slices: Sequence[Slice] | None) -> tuple[str, list[object]]:
+    """SQL condition for rows of ``table`` inside any of ``slices`` (all rows for None), and its parameters."""
+    if slices is None:
+        return "true", []
+    conditions = [piece.predicate(table) for piece in slices]
+    text = " or ".join(f"({condition})" for condition, _ in conditions) or "false"
+    return f"({text})", [value for _, values in conditions for value in values]
+
+
+def in_words(slices: Sequence[Slice]) -> str:
+    """The slices for a message: the first few of them and how many more."""
+    shown = "; ".join(str(piece) for piece in slices[:SHOWN_SLICES])
+    more = len(slices) - SHOWN_SLICES
+    return f"{shown}; and {more} more" if more > 0 else shown

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -20,11 +19,19 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from mts_dagster.errors import LakeError
 from mts_dagster.lake.connection import ALIAS, LOCK_VARIABLE, LOCK_WAIT_VARIABLE
 from mts_dagster.lake.lock import writer_lock
+from mts_dagster.lake.text import first_line
 
 Result = TypeVar("Result")
 ATTEMPTS = 8
-# What DuckLake says when the SQLite catalog was locked or another commit came first.
-REPEATABLE = ("database is locked", "transaction conflict", "Failed to commit DuckLake transaction")
+# What SQLite, Postgres and DuckLake say, in lower case, when the catalog was locked or another commit came first. Any
+# other failure (disk full, a folder that vanished) would fail again.
+REPEATABLE = (
+    "database is locked",
+    "transaction conflict",
+    "exceeded the maximum retry count",
+    "unique constraint",
+    "could not serialize access",
+)
 
 
 @dataclass(frozen=True)
@@ -49,23 +56,26 @@ def write(con: duckdb.DuckDBPyConnection, origin: Origin | None = None) -> Itera
 
     Raises:
         LakeLockedError: another writer kept the lock for the whole bounded wait.
-        LakeError: the connection is read-only, or the commit failed; nothing was stored.
+        LakeError: the connection is read-only, files could not be written, or the commit failed; nothing was stored.
     """
-    path, wait_s = _lock_of(con)
-    with writer_lock(path, wait_s=wait_s):
+    place, wait_s = _lock_of(con)
+    with writer_lock(place, con, wait_s=wait_s):
         con.execute("begin")
         try:
             yield con
             if origin is not None:
                 _sign(con, origin)
+        except duckdb.IOException as error:  # disk full, object store out of reach
+            _roll_back_if_open(con)
+            raise LakeError(f"writing failed, nothing was stored: {first_line(error)}") from error
         except BaseException:
-            con.execute("rollback")
+            _roll_back_if_open(con)
             raise
         try:
             con.execute("commit")
         except duckdb.Error as error:
             _roll_back_if_open(con)
-            raise LakeError(f"commit failed, nothing was stored: {str(error).splitlines()[0]}") from error
+            raise LakeError(f"commit failed, nothing was stored: {first_line(error)}") from error
 
 
 def transact(
@@ -89,13 +99,12 @@ def transact(
 
 
 def _is_repeatable(error: BaseException) -> bool:
-    texts = (str(error), str(error.__cause__ or ""))
-    return isinstance(error, (duckdb.Error, LakeError)) and any(
-        pattern in text for pattern in REPEATABLE for text in texts
-    )
+    if isinstance(error, LakeError) and isinstance(error.__cause__, duckdb.Error):
+        error = error.__cause__  # of a failed write or commit
+    return isinstance(error, duckdb.Error) and any(pattern in str(error).lower() for pattern in REPEATABLE)
 
 
-def _lock_of(con: duckdb.DuckDBPyConnection) -> tuple[Path, float]:
+def _lock_of(con: duckdb.DuckDBPyConnection) -> tuple[str, float]:
     row = con.execute(
         f"select getvariable('{LOCK_VARIABLE}'), getvariable('{LOCK_WAIT_VARIABLE}'), "
         "(select readonly from duckdb_databases() where database_name = ?)",
@@ -105,7 +114,7 @@ def _lock_of(con: duckdb.DuckDBPyConnection) -> tuple[Path, float]:
         raise LakeError("this connection was not opened by mts_dagster.lake.connect")
     if row[2]:
         raise LakeError("this connection is read-only; open one with connect(read_only=False) to write")
-    return Path(row[0]), float(row[1])
+    return str(row[0]), float(row[1])
 
 
 def _sign(con: duckdb.DuckDBPyConnection, origin: Origin) -> None:
@@ -116,8 +125,6 @@ def _sign(con: duckdb.DuckDBPyConnection, origin: Origin) -> None:
 
 
 def _roll_back_if_open(con: duckdb.DuckDBPyConnection) -> None:
-    """A failed COMMIT usually ended the transaction; where it did not, end it."""
-    try:
+    """End the transaction; a failed COMMIT, or a body that ended it itself, left none."""
+    with suppress(duckdb.TransactionException):
         con.execute("rollback")
-    except duckdb.TransactionException:
-        return

@@ -15,8 +15,8 @@ import duckdb
 
 from mts_dagster.defs.common import ends_in_failure
 from mts_dagster.defs.signals.assets import SCHEMA, read_market, signal_table
-from mts_dagster.lake import connect
 from mts_dagster.lake.read import read_tables
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Model, Project
@@ -48,12 +48,9 @@ def _model_checks(project: Project, model: Model) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"data_tests_of_{model.name}", specs=specs)
     def data_tests(settings: dg.ResourceParam[Settings]) -> Iterator[dg.AssetCheckResult]:
-        con = connect(settings=settings)
-        try:
+        with session(settings) as con:
             for test in tests:
                 yield _judged(con, key, test.name, project.render_test(test), test.severity)
-        finally:
-            con.close()
 
     return data_tests
 
@@ -108,11 +105,8 @@ def look_ahead_result(settings: Settings, project: Project, strategy: Strategy[A
 )
 def macro_is_fresh(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
     """Warn about series that FRED stopped updating, or that nobody pulled."""
-    con = connect(settings=settings)
-    try:
+    with session(settings) as con:
         stale = con.execute(STALE_INDICATORS, [(datetime.now(UTC) - STALE_AFTER).date()]).fetchall()
-    finally:
-        con.close()
     return dg.AssetCheckResult(
         passed=not stale,
         severity=dg.AssetCheckSeverity.WARN,

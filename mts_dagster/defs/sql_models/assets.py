@@ -6,13 +6,16 @@ the SQL folder is ``mts_dagster.sql_models``, storing is ``mts_dagster.lake``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import dagster as dg
 
 from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, ends_in_failure
 from mts_dagster.errors import ConfigError
-from mts_dagster.lake import connect
 from mts_dagster.lake.io_manager import column_schema, run_origin
 from mts_dagster.lake.replace import replace_select
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.views import replace_view
@@ -69,17 +72,28 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
     def sql_model(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
-        slices = [] if is_view else slices_of(context.partition_keys)
+        slices = [] if is_view else ended(model, slices_of(context.partition_keys), datetime.now(UTC))
         counts = store(settings, project, model, slices, run_origin(context, model.code_version))
         return dg.MaterializeResult(metadata=counts)
 
     return sql_model
 
 
+def ended(model: Model, slices: list[Slice], now: datetime) -> list[Slice]:
+    """The slices without the running day, for a model that says ``ended_days_only``.
+
+    Its rows are values as of the end of a day; before that end they would be provisional, and stay so in a partition
+    that is not built again. SQL knows no clock, so the day is left out here.
+    """
+    if not model.meta.get("ended_days_only"):
+        return slices
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return [replace(piece, end=min(piece.end, today)) for piece in slices if piece.start < today]
+
+
 def store(settings: Settings, project: Project, model: Model, slices: list[Slice], origin: Origin) -> dict[str, int]:
     """Create the view, or compute the days of ``slices`` inside DuckDB and replace them in one transaction each."""
-    con = connect(read_only=False, settings=settings)
-    try:
+    with session(settings, read_only=False) as con:
         if model.kind == "view":
             replace_view(con, model.table(), project.render(model), origin)
             return {}
@@ -87,8 +101,6 @@ def store(settings: Settings, project: Project, model: Model, slices: list[Slice
             replace_select(con, model.table(), [piece], project.render(model, Window(piece.start, piece.end)), origin)
             for piece in slices
         ]
-    finally:
-        con.close()
     return {
         "rows_in_run": sum(part.rows_inserted for part in done),
         "rows_replaced": sum(part.rows_deleted for part in done),
