@@ -125,9 +125,11 @@ def connect(*, read_only: bool = True, settings: Settings | None = None) -> duck
 def prepare_session(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Give a connection to an attached lake what belongs to the session: time zone, names without schema, its lock."""
     con.execute("set TimeZone = 'UTC'")
+    con.execute("begin")  # one look at the catalog instead of one a statement
     present = _schemas(con)
     path = [f"{ALIAS}.{schema}" for schema in ("main", *SCHEMAS) if schema in present]
     con.execute(f"set search_path = {quoted(','.join(path))}")
+    con.execute("commit")
     # A connection carries its own lock, so that `write(con)` needs nothing else.
     con.execute(f"set variable {LOCK_VARIABLE} = $1", [address_of(settings).lock_place])
     con.execute(f"set variable {LOCK_WAIT_VARIABLE} = $1", [settings.lock_wait_s])
