@@ -5,7 +5,8 @@ is in ``lock``, transactions in ``transaction``.
 
 Files on S3: ``MTS_DATA_PATH=s3://bucket/prefix/``. Keys, region and endpoint come from the environment variables that
 DuckDB's ``httpfs`` reads itself: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, and
-``DUCKDB_S3_ENDPOINT``, ``DUCKDB_S3_USE_SSL`` for a server that is not Amazon's.
+``DUCKDB_S3_ENDPOINT``, ``DUCKDB_S3_USE_SSL`` for a server that is not Amazon's. With a SQLite catalog the writer lock
+holds on one machine only, so several hosts need a Postgres catalog.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SCHEMAS = ("raw", "staging", "marts", "signals", "realtime", "backtests", "quali
 LOCK_VARIABLE = "mts_lock_place"
 LOCK_WAIT_VARIABLE = "mts_lock_wait_s"
 SQLITE_BUSY_TIMEOUT_MS = 5_000
+AMAZON = "s3.amazonaws.com"
 NO_LAKE_HERE = "creating a new DuckLake is explicitly disabled"  # how DuckLake says so on a read-only attach
 
 
@@ -147,6 +149,8 @@ def _open(settings: Settings, address: Address) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config=config)
     for name in address.extensions:
         load_extension(con, name)
+    if address.is_remote and con.execute("select current_setting('s3_endpoint')").fetchall() != [(AMAZON,)]:
+        con.execute("set global s3_url_style = 'path'")  # bucket names as host names are Amazon's own way
     return con
 
 
