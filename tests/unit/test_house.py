@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGES = [name for name in ("mts_dagster", "mts_realtime", "mts_api", "mts_simulator") if (REPOSITORY / name).is_dir()]
+PACKAGES = [
+    name for name in ("mts_dagster", "mts_realtime", "mts_api", "mts_simulator") if (REPOSITORY / name).is_dir()
+]
 FILES = [path for name in PACKAGES for path in sorted((REPOSITORY / name).rglob("*.py"))]
 SHELL = [
     f"mts_dagster.{name}"
