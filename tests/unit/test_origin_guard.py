@@ -49,7 +49,7 @@ def test_a_home_remembers_its_kind(tmp_path: Path) -> None:
     """The first use marks it; the same kind goes on, the other is refused and changes nothing."""
     guard_origin(settings(tmp_path / "home", **SIMULATED))
     guard_origin(settings(tmp_path / "home", **SIMULATED))
-    with pytest.raises(ConfigError, match="holds simulated data, but the settings point at real services.*MTS_HOME"):
+    with pytest.raises(ConfigError, match=r"holds simulated data, but the settings point at real services.*MTS_HOME"):
         guard_origin(settings(tmp_path / "home"))
     assert (tmp_path / "home" / "origin.txt").read_text() == "simulated\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import dagster as dg
 import pytest
@@ -92,7 +93,7 @@ def test_slices_cover_the_days_and_nothing_else(days: list[date]) -> None:
     """Every day exactly once, in order, and no two slices touch."""
     slices = slices_of([day.strftime(DAY_FORMAT) for day in days])
     assert days_of(slices) == sorted(days)
-    assert all(left.end < right.start for left, right in zip(slices, slices[1:], strict=False))
+    assert all(left.end < right.start for left, right in pairwise(slices))
 
 
 @given(days=days, coins=st.sets(st.sampled_from(["bitcoin", "ethereum", "tether", "solana"]), min_size=1))
