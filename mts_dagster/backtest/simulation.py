@@ -1,0 +1,176 @@
+"""One run of the kernel: its tables, their growth, and the assumptions in the kernel's own form.
+
+What belongs here: the bridge between Python objects and ``kernel.advance``, used by signals, by a Python strategy and by
+sweeps alike.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mts_dagster.backtest.config import BPS, PCT, Assumptions
+from mts_dagster.backtest.kernel import DONE, LOG_FULL, advance
+from mts_dagster.backtest.layout import (
+    ACCOUNT,
+    COMMAND,
+    EVENT,
+    INSTRUMENT,
+    ORDER,
+    POSITION,
+    RULES,
+    FloatArray,
+    Script,
+    State,
+    Terms,
+    rows,
+)
+from mts_dagster.backtest.market import MarketData, read_only
+
+UNLIMITED: Final = 2**62
+EVENTS_PER_COMMAND: Final = 4
+SPARE_ROWS: Final = 256
+
+
+def terms_of(assumptions: Assumptions, assets: tuple[str, ...], interval_ns: int) -> Terms:
+    """Write assumptions down in the units of the kernel: rates as fractions, limits as numbers."""
+    limits, exits, fills = assumptions.limits, assumptions.protection, assumptions.fills
+    rules = np.zeros(1, RULES)
+    row = rules[0]
+    row["interval_ns"] = interval_ns
+    row["max_position"] = limits.max_position
+    row["max_trades_per_day"] = UNLIMITED if limits.max_trades_per_day is None else limits.max_trades_per_day
+    row["max_leverage"] = limits.max_leverage
+    row["maintenance_rate"] = limits.maintenance_margin_pct * PCT
+    row["liquidation_rate"] = limits.liquidation_fee_bps * BPS
+    row["rebalance_threshold"] = assumptions.rebalance_threshold
+    row["stop_loss_rate"] = (exits.stop_loss_pct or 0.0) * PCT
+    row["take_profit_rate"] = (exits.take_profit_pct or 0.0) * PCT
+    row["trailing_rate"] = (exits.trailing_stop_pct or 0.0) * PCT
+    row["limit_through"] = fills.limit_fill == "through"
+    row["gap_at_limit"] = fills.gap_price == "limit"
+    instruments = np.zeros(len(assets), INSTRUMENT)
+    for asset, out in zip(assets, instruments, strict=True):
+        venue, steps = assumptions.venue(asset), assumptions.instrument(asset)
+        out["maker_rate"] = venue.maker_fee_bps * BPS
+        out["taker_rate"] = venue.taker_fee_bps * BPS
+        out["slippage_rate"] = fills.slippage_bps * BPS
+        out["impact"] = fills.impact
+        out["volume_share"] = np.inf if fills.max_volume_share is None else fills.max_volume_share
+        out["lot"] = steps.lot_size
+        out["tick"] = steps.tick_size
+        out["min_notional"] = steps.min_notional_usd
+        out["perpetual"] = venue.kind == "perpetual"
+    return Terms(rows(read_only(rules)), rows(read_only(instruments)))
+
+
+class Simulation:
+    """An account on its way through the bars.
+
+    ``run`` carries it forward. Everything decided so far is in ``commands``; what happened is in ``events``.
+    """
+
+    def __init__(
+        self,
+        market: MarketData,
+        terms: Terms,
+        capital: float,
+        commands: NDArray[np.void] | None = None,
+    ) -> None:
+        """Put ``capital`` into an account before the first bar.
+
+        Args:
+            market: Bars and funding.
+            terms: The assumptions, from ``terms_of``.
+            capital: Cash at the start.
+            commands: What is decided, if that is known beforehand (dtype ``layout.COMMAND``, sorted by bar, read-only).
+        """
+        assets = len(market.assets)
+        known = 0 if commands is None else len(commands)
+        self.market = market
+        self.terms = terms
+        self.capital = capital
+        self._decided = np.zeros(SPARE_ROWS, COMMAND) if commands is None else commands
+        self._script = Script(rows(read_only(self._decided)), rows(market.funding))
+        self._account = np.zeros(1, ACCOUNT)
+        self._positions = np.zeros(assets, POSITION)
+        self._orders = np.empty(SPARE_ROWS + 4 * assets, ORDER)
+        self._log = np.empty(EVENTS_PER_COMMAND * known + len(market.funding) + SPARE_ROWS + 32 * assets, EVENT)
+        self.equity: FloatArray = np.empty(market.bars)
+        self._held = np.empty(assets, np.int64)
+        self._account[0]["cash"] = capital
+        self._account[0]["command_count"] = known
+        self._account[0]["trade_day"] = -1
+        for name in ("stop_level", "take_level"):
+            self._positions[name] = np.nan
+        for name in ("entered_bar", "closed_bar", "volume_bar"):
+            self._positions[name] = -1
+        self._bind()
+
+    def _bind(self) -> None:
+        self._state = State(
+            rows(self._account), rows(self._positions), rows(self._orders), rows(self._log), self.equity, self._held
+        )
+
+    def run(self, until: int, *, ahead: bool = False) -> int:
+        """Process bars up to, not including, ``until``; see ``kernel.advance``. Returns the next bar to process."""
+        while True:
+            status = advance(self.market.arrays, self.terms, self._script, self._state, until, ahead)
+            if status == DONE:
+                return int(self._account["next_bar"][0])
+            if status == LOG_FULL:
+                self._log = grown(self._log)
+            else:
+                self._orders = grown(self._orders)
+            self._bind()
+
+    def decide(self, command: tuple[float, ...]) -> int:
+        """Append a command (fields as in ``layout.Command``) and return its index, which is the id of its order.
+
+        Bars after the command's that were marked ahead are taken back.
+        """
+        count = int(self._account["command_count"][0])
+        if count == len(self._decided):
+            self._decided = grown(self._decided)
+            self._script = Script(rows(read_only(self._decided)), self._script.funding)
+        self._decided[count] = command
+        self._account["command_count"] = count + 1
+        self._account["next_bar"] = min(int(self._account["next_bar"][0]), int(command[0]) + 1)
+        return count
+
+    @property
+    def cash(self) -> float:
+        """Cash now."""
+        return float(self._account["cash"][0])
+
+    @property
+    def positions(self) -> NDArray[np.void]:
+        """Positions now, one row an asset (dtype ``layout.POSITION``); do not write."""
+        return self._positions
+
+    @property
+    def waiting(self) -> NDArray[np.void]:
+        """Orders that are still waiting (dtype ``layout.ORDER``); do not write."""
+        return self._orders[: int(self._account["order_count"][0])]
+
+    @property
+    def events(self) -> NDArray[np.void]:
+        """What happened so far (dtype ``layout.EVENT``); do not write."""
+        return self._log[: int(self._account["log_count"][0])]
+
+
+def grown(array: NDArray[np.void]) -> NDArray[np.void]:
+    """Return a copy with twice the room."""
+    larger = np.empty(2 * len(array), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def simulate(market: MarketData, commands: NDArray[np.void], assumptions: Assumptions) -> Simulation:
+    """Run commands that are known beforehand over all bars."""
+    terms = terms_of(assumptions, market.assets, market.interval_ns)
+    simulation = Simulation(market, terms, assumptions.initial_capital_usd, commands)
+    simulation.run(market.bars)
+    return simulation
