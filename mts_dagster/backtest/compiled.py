@@ -63,7 +63,9 @@ _CACHE: Final = str(_cache_folder())
 
 def rule(function: F) -> F:
     """Compile a function that is called from compiled code only; it becomes part of its callers."""
-    compiled: F = numba.njit(error_model="numpy", nogil=True, _nrt=False, no_cpython_wrapper=True, forceinline=True)(function)
+    compiled: F = numba.njit(
+        error_model="numpy", nogil=True, _nrt=False, no_cpython_wrapper=True, forceinline=True
+    )(function)
     return compiled
 
 
@@ -82,7 +84,9 @@ def inlined(function: F) -> F:
 def kernel(function: F) -> F:
     """Compile a function that Python calls; its machine code is kept for later processes."""
     previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _CACHE  # read by numba at decoration; restored so that a user's own functions keep theirs
+    numba.config.CACHE_DIR = (
+        _CACHE  # read by numba at decoration; restored so that a user's own functions keep theirs
+    )
     try:
         compiled: F = numba.njit(error_model="numpy", nogil=True, _nrt=False, cache=True)(function)
     finally:

@@ -162,7 +162,9 @@ class Assumptions(Frozen):
         name = self.instrument(asset).venue
         known = VENUES | self.venues
         if name not in known:
-            raise ConfigError(f"no fees for venue {name!r} of {asset!r}: add it to 'venues' or use one of {sorted(known)}")
+            raise ConfigError(
+                f"no fees for venue {name!r} of {asset!r}: add it to 'venues' or use one of {sorted(known)}"
+            )
         return known[name]
 
     def pessimistic(self) -> Assumptions:
@@ -170,7 +172,8 @@ class Assumptions(Frozen):
         worse = self.pessimism
         fills = self.fills.model_copy(
             update={
-                "slippage_bps": self.fills.slippage_bps * worse.slippage_multiplier + worse.extra_slippage_bps,
+                "slippage_bps": self.fills.slippage_bps * worse.slippage_multiplier
+                + worse.extra_slippage_bps,
                 "impact": min(0.5, self.fills.impact * worse.slippage_multiplier),
                 "max_volume_share": self.fills.max_volume_share
                 and self.fills.max_volume_share * worse.volume_share_multiplier,

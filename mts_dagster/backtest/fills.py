@@ -11,7 +11,19 @@ from __future__ import annotations
 import math
 
 from mts_dagster.backtest.compiled import inlined, rule, seldom
-from mts_dagster.backtest.layout import ENGINE, Desk, Event, EventKind, Market, Order, OrderKind, Position, Reason, State, Terms
+from mts_dagster.backtest.layout import (
+    ENGINE,
+    Desk,
+    Event,
+    EventKind,
+    Market,
+    Order,
+    OrderKind,
+    Position,
+    Reason,
+    State,
+    Terms,
+)
 from mts_dagster.backtest.rules import NOT_SET, round_lot, round_tick, snap_lot, taker_price
 
 
@@ -19,7 +31,13 @@ from mts_dagster.backtest.rules import NOT_SET, round_lot, round_tick, snap_lot,
 def desk_of(state: State, terms: Terms, bar: int, asset: int) -> Desk:
     """Return the desk of one asset."""
     return Desk(
-        state.account[0], state.positions[asset], terms.instruments[asset], state.orders, state.log, bar, asset
+        state.account[0],
+        state.positions[asset],
+        terms.instruments[asset],
+        state.orders,
+        state.log,
+        bar,
+        asset,
     )
 
 
@@ -138,7 +156,9 @@ def raise_stop(desk: Desk) -> None:
     position = desk.position
     long = position.quantity > 0.0
     side = 1.0 if long else -1.0
-    level = round_tick(position.trail_peak * (1.0 - side * position.trail_rate), desk.instrument.tick, not long)
+    level = round_tick(
+        position.trail_peak * (1.0 - side * position.trail_rate), desk.instrument.tick, not long
+    )
     if math.isnan(position.stop_level) or side * level > side * position.stop_level:
         position.stop_level = level
         position.stop_reason = Reason.TRAILING_STOP

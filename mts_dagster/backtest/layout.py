@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ENGINE: Final = np.int64(-1)  # order id of what the engine itself orders
-AT_OPEN: Final = np.int64(0)  # phases of a bar; numpy integers, since numba compiles a copy for each Python constant
+AT_OPEN: Final = np.int64(
+    0
+)  # phases of a bar; numpy integers, since numba compiles a copy for each Python constant
 INSIDE: Final = np.int64(1)
 
 FloatArray = NDArray[np.float64]
@@ -213,6 +215,43 @@ class Event:
     balance: float  # cash account afterwards
 
 
+class Trade:
+    """One position from its opening until it is flat, put together from the event log."""
+
+    asset: Small
+    side: Small
+    opened_bar: Small
+    closed_bar: Small  # -1 while open
+    fills: Small
+    exit_reason: Small
+    quantity: float  # everything that was opened, absolute
+    entry_price: float  # averages over the fills
+    exit_price: float  # the last mark while open
+    fees: float
+    slippage: float
+    funding: float  # received, negative when paid
+    pnl: float  # after fees, slippage and funding; of an open trade at the last mark
+    closed: float  # absolute quantity closed so far
+    held: float  # signed quantity still held
+    entry_value: float
+    exit_value: float
+
+
+class Moments:
+    """Sums over the returns from bar to bar of an equity curve."""
+
+    count: int
+    mean: float
+    variance: float  # sample variance
+    downside: float  # mean square of the negative returns, over all returns
+    skewness: float
+    kurtosis: float  # 3 for a normal distribution
+    drawdown: float  # deepest fall from a peak, as a positive fraction
+    drawdown_bars: int  # longest time from a peak until it is reached again, or to the end
+    first: float
+    last: float
+
+
 class Market(NamedTuple):
     """Bars on one time axis, arrays of shape (bars, assets), read-only. A bar that is not there is NaN in all prices."""
 
@@ -271,7 +310,9 @@ def rows(array: NDArray[np.void]) -> Rows[Any]:
 
 def dtype_of(row: type) -> np.dtype[np.void]:
     """Return the numpy dtype of a row class, fields in the order of the class."""
-    return np.dtype([(name, _CODES[kind]) for name, kind in get_type_hints(row, include_extras=True).items()], align=True)
+    return np.dtype(
+        [(name, _CODES[kind]) for name, kind in get_type_hints(row, include_extras=True).items()], align=True
+    )
 
 
 ACCOUNT = dtype_of(Account)
@@ -282,3 +323,5 @@ RULES = dtype_of(Rules)
 COMMAND = dtype_of(Command)
 SETTLEMENT = dtype_of(Settlement)
 EVENT = dtype_of(Event)
+TRADE = dtype_of(Trade)
+MOMENTS = dtype_of(Moments)

@@ -144,7 +144,9 @@ def check_bars(bars: pd.DataFrame) -> None:
     twice = bars.duplicated(["asset", "open_time"])
     if twice.any():
         row = bars[twice].iloc[0]
-        raise MarketDataError(f"{row['asset']} at {row['open_time']}: the bar is there twice ({int(twice.sum())} such)")
+        raise MarketDataError(
+            f"{row['asset']} at {row['open_time']}: the bar is there twice ({int(twice.sum())} such)"
+        )
 
 
 def usual_step(open_ns: IntArray, columns: IntArray) -> int:
@@ -193,8 +195,10 @@ def market_from_frames(
     last = int(open_ns.max()) + interval if end is None else int(pd.Timestamp(end).as_unit("ns").value)
     used = (open_ns >= first - (interval if start is not None else 0)) & (open_ns < last)
     if not used.any():
-        raise UsageError(f"no bars between {instant(first)} and {instant(last)}; there are bars from "
-                         f"{instant(int(open_ns.min()))} to {instant(int(open_ns.max()) + interval)}")
+        raise UsageError(
+            f"no bars between {instant(first)} and {instant(last)}; there are bars from "
+            f"{instant(int(open_ns.min()))} to {instant(int(open_ns.max()) + interval)}"
+        )
     axis = np.unique(open_ns[used])
     arrays = align(bars[used], axis, np.searchsorted(axis, open_ns[used]), columns[used], len(names))
     gaps, expected = bar_gaps(bars, open_ns, columns, names, (first, last, interval))
@@ -233,11 +237,17 @@ def align(bars: pd.DataFrame, axis: IntArray, rows: IntArray, columns: IntArray,
 
 
 def bar_gaps(
-    bars: pd.DataFrame, open_ns: IntArray, columns: IntArray, names: tuple[str, ...], window: tuple[int, int, int]
+    bars: pd.DataFrame,
+    open_ns: IntArray,
+    columns: IntArray,
+    names: tuple[str, ...],
+    window: tuple[int, int, int],
 ) -> tuple[list[Gap], int]:
     """Return missing and late bars of all assets and how many bars there should be."""
     start_ns, end_ns, interval_ns = window
-    available = nanoseconds(bars["available_at"], "bars.available_at") if "available_at" in bars.columns else None
+    available = (
+        nanoseconds(bars["available_at"], "bars.available_at") if "available_at" in bars.columns else None
+    )
     gaps: list[Gap] = []
     expected = 0
     for column, name in enumerate(names):
@@ -283,7 +293,11 @@ def place_funding(
             count, missing = cover.missing_settlements(name, np.sort(settled[columns == column]), *window)
             expected += count
             gaps += missing
-    inside = (settled >= axis[0]) & (settled < window[1]) & np.isin(columns, [names.index(n) for n in names if n in perpetuals])
+    inside = (
+        (settled >= axis[0])
+        & (settled < window[1])
+        & np.isin(columns, [names.index(n) for n in names if n in perpetuals])
+    )
     rows = np.zeros(int(inside.sum()), SETTLEMENT)
     rows["bar"] = np.searchsorted(axis, settled[inside], side="right") - 1
     rows["phase"] = np.where(axis[rows["bar"]] == settled[inside], AT_OPEN, INSIDE)
@@ -293,7 +307,9 @@ def place_funding(
     return read_only(rows[order]), expected, gaps
 
 
-def check_settlements(settled: IntArray, columns: IntArray, rates: FloatArray, names: tuple[str, ...]) -> None:
+def check_settlements(
+    settled: IntArray, columns: IntArray, rates: FloatArray, names: tuple[str, ...]
+) -> None:
     """Check that each settlement has a rate and is there once.
 
     Raises:
@@ -301,9 +317,13 @@ def check_settlements(settled: IntArray, columns: IntArray, rates: FloatArray, n
     """
     if np.isnan(rates).any():
         i = int(np.argmax(np.isnan(rates)))
-        raise MarketDataError(f"{names[columns[i]]} at {instant(int(settled[i]))}: funding settlement without a rate")
+        raise MarketDataError(
+            f"{names[columns[i]]} at {instant(int(settled[i]))}: funding settlement without a rate"
+        )
     order = np.lexsort((settled, columns))
     twice = (np.diff(settled[order]) == 0) & (np.diff(columns[order]) == 0)
     if twice.any():
         i = int(order[int(np.argmax(twice))])
-        raise MarketDataError(f"{names[columns[i]]} at {instant(int(settled[i]))}: the funding settlement is there twice")
+        raise MarketDataError(
+            f"{names[columns[i]]} at {instant(int(settled[i]))}: the funding settlement is there twice"
+        )

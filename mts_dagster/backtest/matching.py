@@ -27,7 +27,9 @@ from mts_dagster.backtest.rules import (
     taker_price,
 )
 
-ROUNDING_ROOM = 1.0 - 1e-12  # orders scaled to the last cent must not overdraw the account by a float's residue
+ROUNDING_ROOM = (
+    1.0 - 1e-12
+)  # orders scaled to the last cent must not overdraw the account by a float's residue
 
 
 @rule
@@ -112,6 +114,8 @@ def want(desk: Desk, market: Market, order: Order, reference: float, leverage: f
     if part == 0.0:
         return 0.0
     order.wanted = part
+    if desk.position.volume_bar == desk.bar:
+        desk.position.volume_left -= abs(part)  # reserved, so that the next order of this asset sees what is left
     order.wanted_reference = reference
     order.wanted_price, order.wanted_fee_rate = quote(desk, order, reference, part, volume)
     return abs(part) * order.wanted_price * (1.0 + leverage * order.wanted_fee_rate)
@@ -125,7 +129,13 @@ def open_with(desk: Desk, order: Order, scale: float) -> None:
         part = round_lot(part * scale, desk.instrument.lot)
     if part != 0.0:
         execute(
-            desk, order.reason, order.id, part, order.wanted_price, order.wanted_reference, order.wanted_fee_rate
+            desk,
+            order.reason,
+            order.id,
+            part,
+            order.wanted_price,
+            order.wanted_reference,
+            order.wanted_fee_rate,
         )
         attach_exits(desk, order)
         order.quantity = 0.0 if part == order.quantity else order.quantity - part
@@ -150,7 +160,9 @@ def open_positions(market: Market, terms: Terms, state: State, t: int, phase: in
         if order.quantity * state.positions[asset].quantity < 0.0:
             continue
         if phase == INSIDE:
-            reference = reference_inside(order, market.low[t, asset], market.high[t, asset], rules.limit_through)
+            reference = reference_inside(
+                order, market.low[t, asset], market.high[t, asset], rules.limit_through
+            )
         else:
             reference = reference_at_open(order, market.open[t, asset], rules.gap_at_limit, t)
         if reference > 0.0:
@@ -165,11 +177,15 @@ def open_positions(market: Market, terms: Terms, state: State, t: int, phase: in
         if order.wanted == 0.0:
             continue
         desk = desk_of(state, terms, t, order.asset)
+        if desk.position.volume_bar == t:
+            desk.position.volume_left += abs(order.wanted)  # the fill itself takes what it needs
         if order.wanted * desk.position.quantity >= 0.0:
             open_with(desk, order, scale)
             if phase == INSIDE:
                 desk.position.entered_bar = t
-        elif phase == AT_OPEN or order.kind == OrderKind.STOP:  # another order of this asset has just opened against it
+        elif (
+            phase == AT_OPEN or order.kind == OrderKind.STOP
+        ):  # another order of this asset has just opened against it
             reduce_with(desk, market, order, order.wanted_reference)
 
 

@@ -45,7 +45,9 @@ def commands_from_signals(signals: pd.DataFrame, market: MarketData) -> tuple[ND
     last_close = market.arrays.open_ns[-1] + market.interval_ns
     inside = (times >= first_close) & (times <= last_close)
     columns = pd.Categorical(signals["asset"], categories=list(market.assets)).codes.astype(np.int64)
-    value = signals["direction"].map(SIDES).to_numpy(np.float64) * signals["position_size"].to_numpy(np.float64)
+    value = signals["direction"].map(SIDES).to_numpy(np.float64) * signals["position_size"].to_numpy(
+        np.float64
+    )
     confidence = signals["confidence"].to_numpy(np.float64)
     order = np.lexsort((columns, -confidence, times))
     order = order[inside[order]]
@@ -65,7 +67,9 @@ def check_signals(signals: pd.DataFrame, market: MarketData) -> None:
     """
     if "strategy" in signals.columns and signals["strategy"].nunique() > 1:
         found = sorted(signals["strategy"].unique())
-        raise UsageError(f"a run trades the signals of one strategy, these are of {found}: select one or aggregate them")
+        raise UsageError(
+            f"a run trades the signals of one strategy, these are of {found}: select one or aggregate them"
+        )
     unknown = sorted(set(signals["asset"]) - set(market.assets))
     if unknown:
         raise UsageError(f"signals for {unknown} but no bars; there are bars for {list(market.assets)}")
@@ -75,11 +79,15 @@ def check_signals(signals: pd.DataFrame, market: MarketData) -> None:
     size = signals["position_size"].to_numpy(np.float64)
     if not ((size >= 0) & np.isfinite(size)).all():
         row = signals.iloc[int(np.argmin((size >= 0) & np.isfinite(size)))]
-        raise UsageError(f"{row['asset']} at {row['timestamp']}: position_size {row['position_size']} is not a fraction >= 0")
+        raise UsageError(
+            f"{row['asset']} at {row['timestamp']}: position_size {row['position_size']} is not a fraction >= 0"
+        )
     twice = signals.duplicated(["timestamp", "asset"])
     if twice.any():
         row = signals[twice].iloc[0]
-        raise UsageError(f"{row['asset']} at {row['timestamp']}: two signals at the same time ({int(twice.sum())} such)")
+        raise UsageError(
+            f"{row['asset']} at {row['timestamp']}: two signals at the same time ({int(twice.sum())} such)"
+        )
 
 
 def commands_from_targets(targets: FloatArray | NDArray[np.int8], size: float = 1.0) -> NDArray[np.void]:

@@ -97,7 +97,9 @@ class Simulation:
         self._account = np.zeros(1, ACCOUNT)
         self._positions = np.zeros(assets, POSITION)
         self._orders = np.empty(SPARE_ROWS + 4 * assets, ORDER)
-        self._log = np.empty(EVENTS_PER_COMMAND * known + len(market.funding) + SPARE_ROWS + 32 * assets, EVENT)
+        self._log = np.empty(
+            EVENTS_PER_COMMAND * known + len(market.funding) + SPARE_ROWS + 32 * assets, EVENT
+        )
         self.equity: FloatArray = np.empty(market.bars)
         self._held = np.empty(assets, np.int64)
         self._account[0]["cash"] = capital
@@ -111,7 +113,12 @@ class Simulation:
 
     def _bind(self) -> None:
         self._state = State(
-            rows(self._account), rows(self._positions), rows(self._orders), rows(self._log), self.equity, self._held
+            rows(self._account),
+            rows(self._positions),
+            rows(self._orders),
+            rows(self._log),
+            self.equity,
+            self._held,
         )
 
     def run(self, until: int, *, ahead: bool = False) -> int:
