@@ -92,14 +92,13 @@ def test_a_position_opened_inside_a_bar_can_be_stopped_in_it(play) -> None:
 def test_a_stop_pays_taker_fee_and_slippage_a_take_profit_neither(play, assume) -> None:
     """Stop: 95 less 10 bps is 94.905, fee 5 bps of it. Take-profit: 105 with 2 bps."""
     terms = assume(taker_fee_bps=5.0, maker_fee_bps=2.0, slippage_bps=10.0)
-    stopped = play([FLAT, FLAT, (99.0, 99.0, 90.0, 95.0)], sell_free_entry := buy(stop_loss_pct=5.0), terms)
+    stopped = play([FLAT, FLAT, (99.0, 99.0, 90.0, 95.0)], buy(stop_loss_pct=5.0), terms)
     level = 100.1 * 0.95
     assert stopped.fills[-1][2] == pytest.approx(level * 0.999)
     assert stopped.log(EventKind.FILL)[-1]["fee"] == pytest.approx(level * 0.999 * 5e-4)
     taken = play([FLAT, FLAT, (100.0, 110.0, 99.0, 108.0)], buy(take_profit_pct=5.0), terms)
     assert taken.fills[-1][2] == pytest.approx(100.1 * 1.05)
     assert taken.log(EventKind.FILL)[-1]["fee"] == pytest.approx(100.1 * 1.05 * 2e-4)
-    assert sell_free_entry
 
 
 def test_adding_to_a_position_moves_its_exits_to_the_average_price(play) -> None:
@@ -235,10 +234,10 @@ def test_a_margin_call_before_the_stop_comes_first(play, assume) -> None:
 
 
 def test_a_margin_call_closes_all_positions_at_one_moment(play, assume) -> None:
-    """Long 15 BTC and 150 ETH at 100 and 10 on 1000: both fall 20 %, the call comes where 2000 = 0.99 x value.
+    """Long 15 BTC and 150 ETH at 100 and 10 on 1000: worth 3000 with cash of -2000.
 
-    The value goes from 3000 to 2400... with cash -2000 margin lasts until value = 2000 / 0.99 = 2020.2: not reached at
-    a fall of 20 %, reached at 32.66 %; with lows 40 % down the moment is 32.66 / 40 of the way.
+    Margin lasts until the value is 2000 / 0.99 = 2020.2, that is 67.34 % of 3000. Both lows are 40 % down, so both
+    prices are at 67.34 % of their opens at that moment.
     """
     terms = assume(max_leverage=3.0, max_position=3.0, maintenance_margin_pct=1.0)
     bars = {
