@@ -25,7 +25,7 @@ INSIDE: Final = np.int64(1)
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Small: TypeAlias = Annotated[int, "i4"]
-Tiny: TypeAlias = Annotated[int, "i1"]
+Short: TypeAlias = Annotated[int, "i2"]
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -205,8 +205,8 @@ class Event:
     bar: Small
     asset: Small
     order: Small
-    kind: Tiny
-    reason: Tiny
+    kind: Short
+    reason: Short
     quantity: float  # signed; the target for a signal
     price: float
     fee: float
@@ -300,7 +300,7 @@ class Desk(NamedTuple):
     asset: int
 
 
-_CODES = {float: "f8", int: "i8", Small: "i4", Tiny: "i1"}
+_CODES = {float: "f8", int: "i8", Small: "i4", Short: "i2"}
 
 
 def rows(array: NDArray[np.void]) -> Rows[Any]:
