@@ -1,8 +1,8 @@
-"""What the engine makes of a decision at the close of a bar: an order with a quantity, or a rejection with a reason.
+"""What the engine makes of a decision at the close of a bar: an order, or a rejection with a reason.
 
-What belongs here: compiled functions that turn commands into waiting orders, with sizing, rounding and the limits of the
-account. A decision is sized with what is known at that close: equity and the last price. Nothing fills here; the earliest
-fill is the next bar's open.
+What belongs here: compiled functions that turn commands into waiting orders, with sizing, rounding and the
+limits of the account. A decision is sized with what is known at that close: equity and the last price.
+Nothing fills here; the earliest fill is the next bar's open.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from mts_dagster.backtest.compiled import rule, seldom
 from mts_dagster.backtest.fills import add_order, cancel, cancel_standing, desk_of, write
 from mts_dagster.backtest.layout import (
+    ENGINE,
     Account,
     Command,
     CommandKind,
@@ -33,7 +34,7 @@ DAY_NS = 86_400_000_000_000
 
 @rule
 def trade_allowed(account: Account, rules: Rules, close_ns: int) -> bool:
-    """Count an order that opens or adds against the UTC day of its decision; False when the day is used up."""
+    """Count an order that opens or adds against its UTC day; False when that day is used up."""
     day = close_ns // DAY_NS
     if day != account.trade_day:
         account.trade_day = day
@@ -84,20 +85,31 @@ def clip_target(desk: Desk, rules: Rules, order_id: int, target: float, mark: fl
 
 
 @rule
-def order_to(desk: Desk, rules: Rules, order_id: int, wanted: float, mark: float, close_ns: int) -> bool:
-    """Order the way from the position held to the position wanted; False when that was rejected."""
+def held_after_exits(desk: Desk) -> float:
+    """Return the position less what the engine's own exits have still to sell or buy back."""
     held = desk.position.quantity
+    for i in range(desk.account.order_count):
+        order = desk.orders[i]
+        if order.asset == desk.asset and order.id == ENGINE:
+            held += order.quantity
+    return held
+
+
+@rule
+def order_to(
+    desk: Desk, rules: Rules, order_id: int, held: float, wanted: float, mark: float, close_ns: int
+) -> bool:
+    """Order the way from the position held to the position wanted; False when that was rejected."""
+    if wanted != 0.0 and abs(wanted - held) * mark < desk.instrument.min_notional:
+        reject(desk, Reason.MIN_NOTIONAL.value, order_id, wanted - held, mark)
+        return False
     opens = held * wanted < 0.0 or abs(wanted) > abs(held)
     if opens and not trade_allowed(desk.account, rules, close_ns):
         reject(desk, Reason.TRADE_LIMIT.value, order_id, wanted - held, mark)
         if held * wanted >= 0.0:
             return False
         wanted = 0.0  # closing is always allowed, reversing is not
-    quantity = wanted - held
-    if wanted != 0.0 and abs(quantity) * mark < desk.instrument.min_notional:
-        reject(desk, Reason.MIN_NOTIONAL.value, order_id, quantity, mark)
-        return False
-    order = place(desk, OrderKind.MARKET.value, Reason.SIGNAL.value, order_id, quantity, mark)
+    order = place(desk, OrderKind.MARKET.value, Reason.SIGNAL.value, order_id, wanted - held, mark)
     order.stop_loss_rate = rules.stop_loss_rate
     order.take_profit_rate = rules.take_profit_rate
     order.trailing_rate = rules.trailing_rate
@@ -111,11 +123,9 @@ def accept_target(
     """Take a signal: the fraction of equity to hold from now on, as a market order for the difference."""
     position = desk.position
     signal = write(desk, EventKind.SIGNAL.value, Reason.SIGNAL.value, order_id, value, mark)
-    if not mark > 0.0:
-        reject(desk, Reason.NO_PRICE.value, order_id, value, mark)
-        return
-    if desk.account.halted == 1:
-        reject(desk, Reason.HALTED.value, order_id, value, mark)
+    reason = refusal(desk, 1.0, mark)
+    if reason != Reason.NONE:
+        reject(desk, reason, order_id, value, mark)
         return
     if stands_aside(desk, value):
         signal.reason = Reason.STOPPED_OUT
@@ -127,13 +137,14 @@ def accept_target(
         return
     cancel_standing(desk, Reason.REPLACED.value)
     wanted = round_lot(target * equity / mark, desk.instrument.lot)
-    if wanted == position.quantity:
-        if target != 0.0 and wanted == 0.0:
-            reject(desk, Reason.BELOW_LOT.value, order_id, target, mark)
-        position.signalled = target
+    held = held_after_exits(desk)
+    if wanted != held:
+        if order_to(desk, rules, order_id, held, wanted, mark, close_ns):
+            position.signalled = target
         return
-    if order_to(desk, rules, order_id, wanted, mark, close_ns):
-        position.signalled = target
+    position.signalled = target
+    if wanted == 0.0 and target != 0.0:
+        reject(desk, Reason.BELOW_LOT.value, order_id, target, mark)
 
 
 @rule
@@ -149,7 +160,7 @@ def waiting_on_side(desk: Desk, buy: bool) -> float:
 
 @rule
 def within_position_limit(desk: Desk, rules: Rules, quantity: float, equity: float, mark: float) -> float:
-    """Return the part of an order that keeps the position, with all that waits on its side, within the limit."""
+    """Return the part of an order that keeps position and waiting orders of its side within the limit."""
     side = 1.0 if quantity > 0.0 else -1.0
     projected = desk.position.quantity + waiting_on_side(desk, quantity > 0.0)
     room = max(0.0, rules.max_position * equity / mark - side * projected)
@@ -158,43 +169,57 @@ def within_position_limit(desk: Desk, rules: Rules, quantity: float, equity: flo
     return round_lot(side * room, desk.instrument.lot)
 
 
+@rule
+def price_on_tick(command: Command, tick: float) -> float:
+    """Return an order's price on the tick: a limit away from the market, a trigger toward it."""
+    buy = command.value > 0.0
+    if command.kind == CommandKind.LIMIT:
+        return round_tick(command.price, tick, not buy)
+    if command.kind == CommandKind.STOP:
+        return round_tick(command.price, tick, buy)
+    return command.price
+
+
+@rule
+def refusal(desk: Desk, quantity: float, mark: float) -> int:
+    """Return why nothing can be ordered now, NONE if something can."""
+    if not mark > 0.0:
+        return Reason.NO_PRICE.value
+    if desk.account.halted == 1:
+        return Reason.HALTED.value
+    if quantity == 0.0:
+        return Reason.BELOW_LOT.value
+    return Reason.NONE.value
+
+
 @seldom
 def accept_order(
     desk: Desk, rules: Rules, order_id: int, command: Command, equity: float, mark: float, close_ns: int
 ) -> None:
     """Take a strategy's own order after rounding it and checking it against the limits."""
     instrument = desk.instrument
-    asked = round_lot(command.value, instrument.lot)
     held = desk.position.quantity
-    buy = asked > 0.0
-    price = command.price
-    if command.kind == CommandKind.LIMIT:
-        price = round_tick(price, instrument.tick, not buy)
-    elif command.kind == CommandKind.STOP:
-        price = round_tick(price, instrument.tick, buy)
-    if not mark > 0.0:
-        reject(desk, Reason.NO_PRICE.value, order_id, asked, price)
+    quantity = round_lot(command.value, instrument.lot)
+    price = price_on_tick(command, instrument.tick)
+    reason = refusal(desk, quantity, mark)
+    if reason != Reason.NONE:
+        reject(desk, reason, order_id, command.value, price)
         return
-    if desk.account.halted == 1:
-        reject(desk, Reason.HALTED.value, order_id, asked, price)
-        return
-    if asked == 0.0:
-        reject(desk, Reason.BELOW_LOT.value, order_id, command.value, price)
-        return
-    reduce_only = command.reduce_only == 1 or (not buy and instrument.perpetual == 0)
-    closes = held * asked < 0.0 and abs(asked) <= abs(held)
-    quantity = asked
-    if not reduce_only and not closes:
+    reduce_only = command.reduce_only == 1 or (quantity < 0.0 and instrument.perpetual == 0)
+    closes = held * quantity < 0.0 and abs(quantity) <= abs(held)
+    opens = not reduce_only and not closes
+    if opens:
+        asked = quantity
         quantity = within_position_limit(desk, rules, asked, equity, mark)
         if quantity != asked:
             reject(desk, Reason.POSITION_LIMIT.value, order_id, asked - quantity, price)
-        if quantity == 0.0:
-            return
     notional = abs(quantity) * (mark if command.kind == CommandKind.MARKET else price)
-    if notional < instrument.min_notional and not (closes and abs(quantity) == abs(held)):
-        reject(desk, Reason.MIN_NOTIONAL.value, order_id, quantity, price)
+    closes_all = closes and abs(quantity) == abs(held)
+    if quantity == 0.0 or (notional < instrument.min_notional and not closes_all):
+        if quantity != 0.0:
+            reject(desk, Reason.MIN_NOTIONAL.value, order_id, quantity, price)
         return
-    if not reduce_only and not closes and not trade_allowed(desk.account, rules, close_ns):
+    if opens and not trade_allowed(desk.account, rules, close_ns):
         reject(desk, Reason.TRADE_LIMIT.value, order_id, quantity, price)
         return
     order = place(desk, command.kind, Reason.STRATEGY.value, order_id, quantity, price)

@@ -1,11 +1,11 @@
 """How functions of this package are compiled, and where the machine code is kept.
 
-What belongs here: the two decorators and the place of the cache. This is the only module that imports numba; importing
-it costs a quarter of a second, so nothing that Dagster loads at start may import it.
+What belongs here: the two decorators and the place of the cache. This is the only module that imports numba;
+importing it costs a quarter of a second, so nothing that Dagster loads at start may import it.
 
-Numba keys a cached function by the source of its own file. The rules are spread over several files that are compiled
-into one function, so a change of ``rules.py`` would leave a stale ``kernel.py`` behind. The cache folder is therefore
-named after a digest of all of them.
+Numba keys a cached function by the source of its own file. The rules are spread over several files that are
+compiled into one function, so a change of ``rules.py`` would leave a stale ``kernel.py`` behind. The cache
+folder is therefore named after a digest of all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import numba
 
@@ -61,34 +61,35 @@ def _cache_folder() -> Path:
 _CACHE: Final = str(_cache_folder())
 
 
+def _njit(function: F, **options: object) -> F:
+    """Compile without reference counts: the kernel only borrows arrays, and counting took half its time."""
+    decorate: Callable[[F], F] = cast("Any", numba.njit)(
+        error_model="numpy", nogil=True, _nrt=False, **options
+    )
+    return decorate(function)
+
+
 def rule(function: F) -> F:
     """Compile a function that is called from compiled code only; it becomes part of its callers."""
-    compiled: F = numba.njit(
-        error_model="numpy", nogil=True, _nrt=False, no_cpython_wrapper=True, forceinline=True
-    )(function)
-    return compiled
+    return _njit(function, no_cpython_wrapper=True, forceinline=True)
 
 
 def seldom(function: F) -> F:
-    """Compile a rule that few bars need; it stays a call of its own, which keeps the hot loop and its compile time small."""
-    compiled: F = numba.njit(error_model="numpy", nogil=True, _nrt=False, no_cpython_wrapper=True)(function)
-    return compiled
+    """Compile a rule that few bars need; as a call it keeps the hot loop and its compile time small."""
+    return _njit(function, no_cpython_wrapper=True)
 
 
 def inlined(function: F) -> F:
-    """Copy a function into its callers before types are known; needed to hand back a bundle that holds rows."""
-    compiled: F = numba.njit(error_model="numpy", nogil=True, _nrt=False, inline="always")(function)
-    return compiled
+    """Copy a function into its callers before types are known; lets it return a bundle of rows."""
+    return _njit(function, inline="always")
 
 
 def kernel(function: F) -> F:
     """Compile a function that Python calls; its machine code is kept for later processes."""
-    previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = (
-        _CACHE  # read by numba at decoration; restored so that a user's own functions keep theirs
-    )
+    settings = cast("Any", numba.config)
+    previous = settings.CACHE_DIR
+    settings.CACHE_DIR = _CACHE  # read at decoration; restored so that a user's own functions keep theirs
     try:
-        compiled: F = numba.njit(error_model="numpy", nogil=True, _nrt=False, cache=True)(function)
+        return _njit(function, cache=True)
     finally:
-        numba.config.CACHE_DIR = previous
-    return compiled
+        settings.CACHE_DIR = previous

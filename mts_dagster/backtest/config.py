@@ -1,11 +1,12 @@
 """Every assumption of a backtest, typed, frozen and printable: fees, fills, instruments, limits, margin.
 
-What belongs here: the models that a user writes in JSON or Python, their defaults and their bounds. What does not:
-how a rule works (``rules.py`` and its neighbours) and anything compiled, so that reading a config costs no import of
+What belongs here: the models that a user writes in JSON or Python, their defaults and their bounds. What does
+not: how a rule works (``rules.py`` and its neighbours) and anything compiled, so that reading a config costs
+    no import of
 numba.
 
-Two results are comparable only under the same assumptions, therefore ``Assumptions.config_hash`` is stored with each
-run, and ``Assumptions.pessimistic`` gives the second, worse set under which every run is repeated.
+Two results are comparable only under the same assumptions, therefore ``Assumptions.config_hash`` is stored
+with each run, and ``Assumptions.pessimistic`` gives the second, worse set under which every run is repeated.
 """
 
 from __future__ import annotations
@@ -74,13 +75,14 @@ class Fills(Frozen):
 
     Attributes:
         slippage_bps: Adverse distance of every fill that takes liquidity.
-        max_volume_share: Largest share of a bar's base volume that fills of one asset may take; the rest of the order
-            waits for the next bar. ``None`` means unlimited.
-        impact: Further adverse distance as a fraction of the price, times the square of the order's share of the
-            bar's volume (the volume share model known from Zipline).
-        limit_fill: ``touch`` fills a limit order when the bar reaches its price, ``through`` only when it trades beyond.
-        gap_price: Where a resting limit or take-profit fills when the bar opens beyond it: at the better ``open`` or at
-            its own price (``limit``).
+        max_volume_share: Largest share of a bar's base volume that fills of one asset may take; the rest of
+            the order waits for the next bar. ``None`` means unlimited.
+        impact: Further adverse distance as a fraction of the price, times the square of the order's share of
+            the bar's volume (the volume share model known from Zipline).
+        limit_fill: ``touch`` fills a limit order when the bar reaches its price, ``through`` only when it
+            trades beyond.
+        gap_price: Where a resting limit or take-profit fills when the bar opens beyond it: at the better
+            ``open`` or at its own price (``limit``).
     """
 
     slippage_bps: Bps = 1.0
@@ -95,8 +97,8 @@ class Limits(Frozen):
 
     Attributes:
         max_position: Largest position of one asset when an order is accepted, as a fraction of equity.
-        max_trades_per_day: Accepted orders a UTC day that open or add to a position. ``None`` means unlimited. Closing is
-            always allowed.
+        max_trades_per_day: Accepted orders a UTC day that open or add to a position. ``None`` means
+            unlimited. Closing is always allowed.
         max_leverage: Largest sum of absolute positions when a fill adds to it, as a multiple of equity.
         maintenance_margin_pct: Positions are liquidated when equity falls to this share of their notional.
         liquidation_fee_bps: Charged on a liquidation, on top of the taker fee.
@@ -110,7 +112,7 @@ class Limits(Frozen):
 
 
 class Protection(Frozen):
-    """Exits attached to every position that a signal opens, in percent of the entry price. ``None`` means none."""
+    """Exits attached to every position that a signal opens, in percent of its entry price, if any."""
 
     stop_loss_pct: Percent | None = None
     take_profit_pct: Annotated[float, Field(gt=0)] | None = None
@@ -133,9 +135,10 @@ class Assumptions(Frozen):
         initial_capital_usd: Cash at the start, in the quote currency.
         venues: Fee schedules by name; entries add to or replace ``VENUES``.
         instruments: Rules by asset; an asset that is not named here follows ``default_instrument``.
-        rebalance_threshold: A signal that repeats the direction of the last accepted one trades only if its position
-            size differs by more than this fraction of equity.
-        strict: Refuse to run over uncovered bars, late bars or missing funding settlements instead of declaring them.
+        rebalance_threshold: A signal that repeats the direction of the last accepted one trades only if its
+            position size differs by more than this fraction of equity.
+        strict: Refuse to run over uncovered bars, late bars or missing funding settlements instead of
+            declaring them.
     """
 
     initial_capital_usd: Annotated[float, Field(gt=0)] = 100_000.0
@@ -202,7 +205,8 @@ def parse_assumptions(text: str, origin: str) -> Assumptions:
     """Read assumptions from JSON text; ``origin`` is the file name that an error should show.
 
     Raises:
-        ConfigError: the text is not JSON or a field is wrong; the message names file, field and allowed values.
+        ConfigError: the text is not JSON or a field is wrong; the message names file, field and allowed
+            values.
     """
     try:
         return Assumptions.model_validate_json(text)

@@ -1,19 +1,21 @@
 """What a run should have seen and did not: missing bars, late bars, missing funding settlements.
 
-What belongs here: the record of gaps and the functions that find them. A backtest over gaps is still a backtest, but it
-says so; in a strict run the gaps are an error.
+What belongs here: the record of gaps and the functions that find them. A backtest over gaps is still a
+backtest, but it says so; in a strict run the gaps are an error.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mts_dagster.backtest.errors import UncoveredDataError
-from mts_dagster.backtest.layout import IntArray
+
+if TYPE_CHECKING:
+    from mts_dagster.backtest.layout import IntArray
 
 LONGEST_FUNDING_INTERVAL_NS: Final = 8 * 3_600_000_000_000
 SHOWN: Final = 3
@@ -30,7 +32,8 @@ class Gap:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.count} {self.kind} of {self.asset} between {self.start:%Y-%m-%d %H:%M} and {self.end:%Y-%m-%d %H:%M}"
+        when = f"between {self.start:%Y-%m-%d %H:%M} and {self.end:%Y-%m-%d %H:%M}"
+        return f"{self.count} {self.kind} of {self.asset} {when}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def missing_settlements(
 ) -> tuple[int, list[Gap]]:
     """Return how many funding settlements [start, end) should hold and where some are missing.
 
-    The interval of an asset is taken from its neighbouring settlements, since venues change it (8, 4 or 1 hours).
+    The interval of an asset is taken from its neighbouring settlements, since venues change it (8, 4 or 1
+    hours).
     """
 
     def gap(after: int, before: int, count: int) -> Gap:

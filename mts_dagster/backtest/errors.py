@@ -1,7 +1,7 @@
 """What can go wrong in a backtest, as errors of the MTS family.
 
-What belongs here: errors that only the backtest package raises. A wrong argument is ``UsageError`` and a wrong
-config file ``ConfigError``, both from ``mts_dagster.errors``.
+What belongs here: errors that only the backtest package raises. A wrong argument is ``UsageError`` and a
+wrong config file ``ConfigError``, both from ``mts_dagster.errors``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a fill does: to cash, position, exits and log. Every change of the account goes through here.
 
-What belongs here: compiled functions that change account, positions and orders and write the log. Whether and at which
-price something fills is decided by ``matching.py`` and ``intrabar.py``.
+What belongs here: compiled functions that change account, positions and orders and write the log. Whether and
+at which price something fills is decided by ``matching.py`` and ``intrabar.py``.
 
 A fill never crosses zero: an order that reverses a position closes it with one fill and opens with another.
 """
@@ -132,7 +132,7 @@ def clear_exits(position: Position) -> None:
 
 @rule
 def attach_exits(desk: Desk, order: Order) -> None:
-    """Set the exits that an order brings, from the average entry price; exits it does not bring stay as they are."""
+    """Set the exits that an order brings, from the average entry price; others stay as they are."""
     position = desk.position
     tick = desk.instrument.tick
     long = position.quantity > 0.0

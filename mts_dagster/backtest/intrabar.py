@@ -1,14 +1,15 @@
 """What happens inside a bar, of which only open, high, low and close are known.
 
-What belongs here: stop-loss, take-profit, trailing stop, margin call, and orders that reduce a position inside the bar.
-The rule where the order of events cannot be known: what hurts comes first.
+What belongs here: stop-loss, take-profit, trailing stop, margin call, and orders that reduce a position
+inside the bar. The rule where the order of events cannot be known: what hurts comes first.
 
 1. Orders that open or add (``matching.open_positions``).
-2. The way from the open to the worst prices of all held assets at once: stops and the margin call, in the order in which
-   they lie on it.
-3. Limit orders that reduce, and take-profits; not for a position that was opened inside this same bar, whose best price
-   may have been before the entry.
-4. The trailing stop follows the best price. If the bar then closed beyond the new level, it was certainly hit on the way.
+2. The way from the open to the worst prices of all held assets at once: stops and the margin call, in the
+   order in which they lie on it.
+3. Limit orders that reduce, and take-profits; not for a position that was opened inside this same bar, whose
+   best price may have been before the entry.
+4. The trailing stop follows the best price. If the bar then closed beyond the new level, it was certainly hit
+   on the way.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def moment_of(level: float, open_price: float, worst: float, long: bool) -> floa
 @rule
 def worst_price(market: Market, state: State, t: int, asset: int) -> float:
     """Return the price of the bar that is worst for the position held."""
-    return market.low[t, asset] if state.positions[asset].quantity > 0.0 else market.high[t, asset]
+    low: float = market.low[t, asset]
+    high: float = market.high[t, asset]
+    return low if state.positions[asset].quantity > 0.0 else high
 
 
 @seldom
@@ -79,9 +82,10 @@ def first_stop(market: Market, state: State, t: int) -> tuple[float, int, int]:
 @rule
 def price_on_the_way(market: Market, state: State, t: int, asset: int, moment: float) -> float:
     """Return an asset's price at a moment on the way; an asset without a bar stays at its last mark."""
-    start = market.open[t, asset]
+    start: float = market.open[t, asset]
+    last: float = market.mark[t - 1, asset]
     if math.isnan(start):
-        return market.mark[t - 1, asset]
+        return last
     return start + moment * (worst_price(market, state, t, asset) - start)
 
 
@@ -135,7 +139,7 @@ def liquidate(market: Market, terms: Terms, state: State, t: int, moment: float)
 
 @seldom
 def go_the_worst_way(market: Market, terms: Terms, state: State, t: int) -> None:
-    """Follow the way from the open to the worst prices: each stop at its level, or the margin call before it."""
+    """Go from the open to the worst prices: each stop at its level, or the margin call before it."""
     while state.account[0].held > 0:
         moment, asset, order_index = first_stop(market, state, t)
         call = margin_call_moment(market, terms, state, t)

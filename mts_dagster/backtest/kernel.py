@@ -1,7 +1,7 @@
-"""The clock: carries the account from bar to bar, in one order of events, for compiled and Python strategies alike.
+"""The clock: carries the account from bar to bar, in one order of events for every kind of strategy.
 
-What belongs here: the loop over bars and its shortcut over bars in which nothing can happen. The rules themselves are in
-the modules it imports.
+What belongs here: the loop over bars and its shortcut over bars in which nothing can happen. The rules
+themselves are in the modules it imports.
 
 For each bar ``t``:
 
@@ -61,15 +61,15 @@ def may_be_called(state: State) -> bool:
     """Tell whether a margin call is possible: not while all positions are long and paid in full."""
     if state.account[0].cash < 0.0:
         return True
-    for asset in range(len(state.positions)):
+    for asset in range(len(state.positions)):  # noqa: SIM110 - numba compiles loops, not generators
         if state.positions[asset].quantity < 0.0:
             return True
     return False
 
 
 @inlined
-def step(market: Market, terms: Terms, script: Script, state: State, t: int) -> None:
-    """Process one bar in which something may happen."""
+def meet_open(market: Market, terms: Terms, script: Script, state: State, t: int) -> None:
+    """Decisions become orders, funding of this instant is settled, and orders meet the open."""
     account = state.account[0]
     accept_commands(market, terms, script, state, t - 1)
     settle(market, terms, script, state, t, AT_OPEN)
@@ -80,24 +80,34 @@ def step(market: Market, terms: Terms, script: Script, state: State, t: int) -> 
     if account.order_count > 0:
         open_positions(market, terms, state, t, AT_OPEN)
         clear_orders(terms, state, t)
+
+
+@inlined
+def pass_through_bar(market: Market, terms: Terms, script: Script, state: State, t: int) -> None:
+    """The rest of the bar: later funding, openings inside it, then what hurts, then what helps."""
+    account = state.account[0]
     settle(market, terms, script, state, t, INSIDE)
     if account.order_count > 0:
         open_positions(market, terms, state, t, INSIDE)
     if account.held > 0:
-        exits = has_exits(state)
-        if exits or account.order_count > 0 or may_be_called(state):
+        watched = has_exits(state) or account.order_count > 0
+        if watched or may_be_called(state):
             go_the_worst_way(market, terms, state, t)
-        if exits or account.order_count > 0:
+        if watched:
             take_profits(market, terms, state, t)
             trail_stops(market, terms, state, t)
     if account.order_count > 0:
         clear_orders(terms, state, t)
-    equity = account.cash
-    if account.held > 0:
-        for asset in range(len(state.positions)):
-            quantity = state.positions[asset].quantity
-            if quantity != 0.0:
-                equity += quantity * market.mark[t, asset]
+
+
+@inlined
+def mark_account(market: Market, state: State, t: int) -> None:
+    """Write the equity at the close of a bar."""
+    equity = state.account[0].cash
+    for asset in range(len(state.positions)):
+        quantity = state.positions[asset].quantity
+        if quantity != 0.0:
+            equity += quantity * market.mark[t, asset]
     state.equity[t] = equity
 
 
@@ -142,7 +152,7 @@ def is_quiet(market: Market, terms: Terms, state: State, t: int, count: int) -> 
 
 @rule
 def quiet_limit(script: Script, state: State, until: int) -> int:
-    """Return the first bar before ``until`` that brings orders, decisions or funding; ``until`` if none does."""
+    """Return the first bar that brings orders, decisions or funding, at most ``until``."""
     account = state.account[0]
     if account.order_count > 0:
         return account.next_bar
@@ -220,9 +230,9 @@ def room(script: Script, state: State, t: int) -> int:
 def advance(market: Market, terms: Terms, script: Script, state: State, until: int, ahead: bool) -> int:
     """Process bars from ``account.next_bar`` up to, not including, ``until``.
 
-    With ``ahead`` it processes one bar and then only marks the quiet bars that follow, and stops before the first in
-    which something may happen. Marking a quiet bar changes nothing but its ``equity``, so a caller who then decides
-    something at one of these bars may set ``next_bar`` back to the bar after it.
+    With ``ahead`` it processes one bar and then only marks the quiet bars that follow, and stops before the
+    first in which something may happen. Marking a quiet bar changes nothing but its ``equity``, so a caller
+    who then decides something at one of these bars may set ``next_bar`` back to the bar after it.
 
     Returns:
         DONE, or LOG_FULL or ORDERS_FULL when a table must grow before the next bar can be processed.
@@ -240,7 +250,10 @@ def advance(market: Market, terms: Terms, script: Script, state: State, until: i
         missing = room(script, state, account.next_bar)
         if missing != DONE:
             return missing
-        step(market, terms, script, state, account.next_bar)
+        t = account.next_bar
+        meet_open(market, terms, script, state, t)
+        pass_through_bar(market, terms, script, state, t)
+        mark_account(market, state, t)
         account.next_bar += 1
     if account.next_bar == len(market.open_ns):
         missing = room(script, state, account.next_bar)

@@ -1,11 +1,11 @@
 """The tables that Python and the compiled core share: each class is one row type, field by field, with units.
 
-What belongs here: row types, their numpy dtypes, the codes stored in them and the bundles of arrays that the kernel
-takes. What does not: rules. A row class is read twice: by mypy, which checks the fields used in the compiled functions,
-and by ``table``, which makes the structured array that the compiled functions work on.
+What belongs here: row types, their numpy dtypes, the codes stored in them and the bundles of arrays that the
+kernel takes. What does not: rules. A row class is read twice: by mypy, which checks the fields used in the
+compiled functions, and by ``table``, which makes the structured array that the compiled functions work on.
 
-Times are bars: bar ``t`` opens at ``Market.open_ns[t]``. Quantities are signed base units, prices and cash are in the
-quote currency. A price level that is not set is NaN, so that every comparison with it is false.
+Times are bars: bar ``t`` opens at ``Market.open_ns[t]``. Quantities are signed base units, prices and cash
+are in the quote currency. A price level that is not set is NaN, so that every comparison with it is false.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeAlias, TypeV
 import numpy as np
 from numpy.typing import NDArray
 
-ENGINE: Final = np.int64(-1)  # order id of what the engine itself orders
-AT_OPEN: Final = np.int64(
-    0
-)  # phases of a bar; numpy integers, since numba compiles a copy for each Python constant
-INSIDE: Final = np.int64(1)
+# numpy integers, since numba compiles a copy of a function for each Python constant it is called with
+ENGINE: Final = cast("int", np.int64(-1))  # order id of what the engine itself orders
+AT_OPEN: Final = cast("int", np.int64(0))  # phases of a bar
+INSIDE: Final = cast("int", np.int64(1))
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Small: TypeAlias = Annotated[int, "i4"]
 Short: TypeAlias = Annotated[int, "i2"]
-R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
 
 
-class Rows(Protocol[R_co]):
-    """A structured array whose rows have the fields of ``R_co``."""
+class Rows(Protocol[R]):
+    """A structured array whose rows have the fields of ``R``."""
 
-    def __getitem__(self, index: int, /) -> R_co: ...
+    def __getitem__(self, index: int, /) -> R: ...
+    def __setitem__(self, index: int, row: R, /) -> None: ...
     def __len__(self) -> int: ...
 
 
@@ -253,7 +253,7 @@ class Moments:
 
 
 class Market(NamedTuple):
-    """Bars on one time axis, arrays of shape (bars, assets), read-only. A bar that is not there is NaN in all prices."""
+    """Bars on one time axis, shape (bars, assets), read-only. A bar that is not there has NaN prices."""
 
     open: FloatArray
     high: FloatArray

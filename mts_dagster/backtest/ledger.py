@@ -1,7 +1,7 @@
 """What the event log says about trades, cash and exposure, without asking the kernel again.
 
-What belongs here: compiled passes over the log. The log is the only source, so that the tables derived from it can be
-checked against the kernel's own account (``reconcile.py``).
+What belongs here: compiled passes over the log. The log is the only source, so that the tables derived from
+it can be checked against the kernel's own account (``reconcile.py``).
 """
 
 from __future__ import annotations
@@ -129,8 +129,7 @@ def trace(
                     quantities[event.asset] + event.quantity, lots[event.asset]
                 )
                 moved = True
-            if event.kind == EventKind.FILL or event.kind == EventKind.FUNDING:
-                balance = event.balance
+            balance = event.balance
         cash[t] = balance
         total = 0.0
         if held or moved:

@@ -6,10 +6,8 @@ What belongs here: checks of bars and funding, and their alignment. Decisions ar
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +19,10 @@ from mts_dagster.backtest.errors import MarketDataError
 from mts_dagster.backtest.layout import AT_OPEN, INSIDE, SETTLEMENT, FloatArray, IntArray, Market
 from mts_dagster.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
 MINUTE_NS: Final = 60_000_000_000
 PRICES: Final = ("open", "high", "low", "close")
 BAR_COLUMNS: Final = ("open_time", "asset", *PRICES, "volume_base")
@@ -30,7 +32,7 @@ A = TypeVar("A", bound=NDArray[Any])
 
 
 def read_only(array: A) -> A:
-    """Return a read-only view; numba compiles separate code for writable arrays, so every input is made so."""
+    """Return a read-only view; numba compiles separate code for writable arrays, so all inputs are alike."""
     view = array.view()
     view.setflags(write=False)
     return view
@@ -58,6 +60,22 @@ class MarketData:
     def bars(self) -> int:
         """Number of bars on the time axis."""
         return len(self.arrays.open_ns)
+
+    def part(self, start: int, stop: int) -> MarketData:
+        """Return the bars [start, stop) with their funding; coverage is that of the whole."""
+        whole = self.arrays
+        arrays = Market(
+            open=whole.open[start:stop],
+            high=whole.high[start:stop],
+            low=whole.low[start:stop],
+            mark=whole.mark[start:stop],
+            volume=whole.volume[start:stop],
+            open_ns=whole.open_ns[start:stop],
+        )
+        inside = (self.funding["bar"] >= start) & (self.funding["bar"] < stop)
+        funding = self.funding[inside].copy()
+        funding["bar"] -= start
+        return MarketData(arrays, self.assets, self.interval_ns, read_only(funding), self.coverage)
 
     def close_times(self) -> pd.DatetimeIndex:
         """Return when each bar closes, which is when its decisions are taken."""
@@ -102,9 +120,9 @@ def market_from_arrays(
     volume: FloatArray | None = None,
     assets: tuple[str, ...] = ("asset",),
 ) -> MarketData:
-    """Take arrays that are already aligned, of shape (bars,) or (bars, assets), without gaps and without checks.
+    """Take arrays that are already aligned and complete, of shape (bars,) or (bars, assets).
 
-    This is the fast door for sweeps and research; ``market_from_frames`` checks and aligns.
+    This is the fast door for sweeps and research, without checks; ``market_from_frames`` checks and aligns.
     """
     shape = (len(open_ns), len(assets))
 
@@ -174,11 +192,13 @@ def market_from_frames(
     """Check and align bars and funding.
 
     Args:
-        bars: One row an asset and bar: ``open_time`` (aware), ``asset``, ``open``, ``high``, ``low``, ``close``,
-            ``volume_base`` and, if known, ``available_at``. Any interval, the same for all assets.
-        funding: One row a settlement: ``settled_at`` (aware), ``asset``, ``funding_rate`` (positive: long pays).
+        bars: One row an asset and bar: ``open_time`` (aware), ``asset``, ``open``, ``high``, ``low``,
+            ``close``, ``volume_base`` and, if known, ``available_at``. Any interval, the same for all assets.
+        funding: One row a settlement: ``settled_at`` (aware), ``asset``, ``funding_rate`` (positive: long
+            pays).
         perpetuals: Assets that owe funding; for them missing settlements are a gap.
-        start: Open of the first bar to trade; the bar before it, where there is one, lets decisions of that instant in.
+        start: Open of the first bar to trade; the bar before it, where there is one, lets decisions of that
+            instant in.
         end: Bars that open at or after it are left out.
 
     Raises:
@@ -216,7 +236,7 @@ def market_from_frames(
 
 
 def align(bars: pd.DataFrame, axis: IntArray, rows: IntArray, columns: IntArray, assets: int) -> Market:
-    """Spread the rows of a long frame over (bars, assets); what is not there is NaN, and its mark the last close."""
+    """Spread rows over (bars, assets); what is not there is NaN, and its mark the last close."""
 
     def spread(name: str, absent: float) -> FloatArray:
         values = np.full((len(axis), assets), absent)

@@ -1,7 +1,7 @@
-"""How waiting orders meet a bar: first those that reduce positions, then those that open or add, within buying power.
+"""How waiting orders meet a bar: first what reduces positions, then what opens, within buying power.
 
-What belongs here: compiled functions over the order table. Orders that compete for buying power at the same instant are
-scaled by the same factor, so that the order of assets never decides who gets the money.
+What belongs here: compiled functions over the order table. Orders that compete for buying power at the same
+instant are scaled by the same factor, so that the order of assets never decides who gets the money.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ ROUNDING_ROOM = (
 
 
 @rule
-def quote(desk: Desk, order: Order, reference: float, part: float, volume: float) -> tuple[float, float]:
+def quote(desk: Desk, market: Market, order: Order, reference: float, part: float) -> tuple[float, float]:
     """Return price and fee rate of a fill: a limit that has been waiting is maker, everything else takes."""
     instrument = desk.instrument
-    if order.kind != OrderKind.LIMIT:
-        return taker_price(instrument, reference, part, volume), instrument.taker_rate
-    marketable_on_arrival = order.placed_bar == desk.bar - 1 and reference != order.price
-    if not marketable_on_arrival:
-        return reference, instrument.maker_rate
-    price = taker_price(instrument, reference, part, volume)
-    bounded = min(price, order.price) if part > 0.0 else max(price, order.price)
-    return bounded, instrument.taker_rate
+    bar, asset = desk.bar, desk.asset
+    if order.kind == OrderKind.LIMIT:
+        met_on_arrival = order.placed_bar == bar - 1 and reference == market.open[bar, asset]
+        if not met_on_arrival:
+            return reference, instrument.maker_rate
+    price = taker_price(instrument, reference, part, market.volume[bar, asset])
+    if order.kind == OrderKind.LIMIT:
+        price = min(price, order.price) if part > 0.0 else max(price, order.price)
+    return price, instrument.taker_rate
 
 
 @rule
@@ -52,7 +53,7 @@ def reduce_with(desk: Desk, market: Market, order: Order, reference: float) -> N
     volume = market.volume[desk.bar, desk.asset]
     part = closing_part(desk, min(abs(order.quantity), volume_available(desk, volume)))
     if part != 0.0:
-        price, fee_rate = quote(desk, order, reference, part, volume)
+        price, fee_rate = quote(desk, market, order, reference, part)
         execute(desk, order.reason, order.id, part, price, reference, fee_rate)
         order.quantity = 0.0 if part == order.quantity else order.quantity - part
     if order.kind == OrderKind.STOP:
@@ -106,19 +107,47 @@ def equity_and_gross_at_open(market: Market, state: State, t: int) -> tuple[floa
 
 
 @rule
-def want(desk: Desk, market: Market, order: Order, reference: float, leverage: float) -> float:
-    """Write down what an order that opens or adds would fill, and return the buying power that takes."""
+def reserve(desk: Desk, market: Market, order: Order, reference: float, leverage: float) -> float:
+    """Write down what an order that opens or adds would fill, and return the buying power that takes.
+
+    Power is leverage times equity. A fill takes its notional at the reference price, and what slippage and fee
+    take from equity counts as often as equity may be lent out.
+    """
     volume = market.volume[desk.bar, desk.asset]
     limit = min(abs(order.quantity), volume_available(desk, volume))
     part = round_lot(math.copysign(limit, order.quantity), desk.instrument.lot)
     if part == 0.0:
         return 0.0
+    price, fee_rate = quote(desk, market, order, reference, part)
     order.wanted = part
-    if desk.position.volume_bar == desk.bar:
-        desk.position.volume_left -= abs(part)  # reserved, so that the next order of this asset sees what is left
     order.wanted_reference = reference
-    order.wanted_price, order.wanted_fee_rate = quote(desk, order, reference, part, volume)
-    return abs(part) * order.wanted_price * (1.0 + leverage * order.wanted_fee_rate)
+    order.wanted_price = price
+    order.wanted_fee_rate = fee_rate
+    if desk.position.volume_bar == desk.bar:
+        desk.position.volume_left -= abs(part)  # so that the next order of this asset sees what is left
+    return abs(part) * (reference + leverage * (abs(price - reference) + price * fee_rate))
+
+
+@rule
+def reserve_all(market: Market, terms: Terms, state: State, t: int, phase: int) -> float:
+    """Let every order that opens or adds in this phase reserve what it wants; return the power that takes."""
+    rules = terms.rules[0]
+    needed = 0.0
+    for i in range(state.account[0].order_count):
+        order = state.orders[i]
+        order.wanted = 0.0
+        asset = order.asset
+        against = order.quantity * state.positions[asset].quantity < 0.0
+        if against or order.reduce_only == 1 or order.quantity == 0.0:
+            continue
+        if phase == INSIDE:
+            low, high = market.low[t, asset], market.high[t, asset]
+            reference = reference_inside(order, low, high, rules.limit_through)
+        else:
+            reference = reference_at_open(order, market.open[t, asset], rules.gap_at_limit, t)
+        if reference > 0.0:
+            needed += reserve(desk_of(state, terms, t, asset), market, order, reference, rules.max_leverage)
+    return needed
 
 
 @rule
@@ -128,15 +157,8 @@ def open_with(desk: Desk, order: Order, scale: float) -> None:
     if scale < 1.0:
         part = round_lot(part * scale, desk.instrument.lot)
     if part != 0.0:
-        execute(
-            desk,
-            order.reason,
-            order.id,
-            part,
-            order.wanted_price,
-            order.wanted_reference,
-            order.wanted_fee_rate,
-        )
+        price, reference = order.wanted_price, order.wanted_reference
+        execute(desk, order.reason, order.id, part, price, reference, order.wanted_fee_rate)
         attach_exits(desk, order)
         order.quantity = 0.0 if part == order.quantity else order.quantity - part
     if order.kind == OrderKind.STOP:
@@ -147,32 +169,14 @@ def open_with(desk: Desk, order: Order, scale: float) -> None:
 
 @rule
 def open_positions(market: Market, terms: Terms, state: State, t: int, phase: int) -> None:
-    """Let orders that open or add fill together, in one phase of the bar, scaled by one factor if they must."""
-    rules = terms.rules[0]
-    account = state.account[0]
-    needed = 0.0
-    for i in range(account.order_count):
-        order = state.orders[i]
-        order.wanted = 0.0
-        if order.reduce_only == 1 or order.quantity == 0.0:
-            continue
-        asset = order.asset
-        if order.quantity * state.positions[asset].quantity < 0.0:
-            continue
-        if phase == INSIDE:
-            reference = reference_inside(
-                order, market.low[t, asset], market.high[t, asset], rules.limit_through
-            )
-        else:
-            reference = reference_at_open(order, market.open[t, asset], rules.gap_at_limit, t)
-        if reference > 0.0:
-            needed += want(desk_of(state, terms, t, asset), market, order, reference, rules.max_leverage)
+    """Fill the orders that open or add in one phase of the bar together, scaled alike if they must."""
+    needed = reserve_all(market, terms, state, t, phase)
     if needed == 0.0:
         return
     equity, gross = equity_and_gross_at_open(market, state, t)
-    power = max(0.0, rules.max_leverage * equity - gross)
+    power = max(0.0, terms.rules[0].max_leverage * equity - gross)
     scale = 1.0 if needed <= power else power / needed * ROUNDING_ROOM
-    for i in range(account.order_count):
+    for i in range(state.account[0].order_count):
         order = state.orders[i]
         if order.wanted == 0.0:
             continue
@@ -183,15 +187,13 @@ def open_positions(market: Market, terms: Terms, state: State, t: int, phase: in
             open_with(desk, order, scale)
             if phase == INSIDE:
                 desk.position.entered_bar = t
-        elif (
-            phase == AT_OPEN or order.kind == OrderKind.STOP
-        ):  # another order of this asset has just opened against it
+        elif phase == AT_OPEN or order.kind == OrderKind.STOP:  # another order has just opened against it
             reduce_with(desk, market, order, order.wanted_reference)
 
 
 @rule
 def clear_orders(terms: Terms, state: State, t: int) -> None:
-    """Drop orders that are done, and reduce-only orders of positions that this bar closed; keep the others in order."""
+    """Drop orders that are done, and reduce-only orders of positions that this bar closed."""
     account = state.account[0]
     kept = 0
     for i in range(account.order_count):

@@ -1,29 +1,33 @@
 """The numbers of a tear sheet, with their definitions.
 
-What belongs here: pure arithmetic on the reduced equity curve, the trades and the costs. Returns are from bar close to
-bar close, the risk-free rate is zero, and a year has 365 days of 24 hours, since crypto never closes.
+What belongs here: pure arithmetic on the reduced equity curve, the trades and the costs. Returns are from bar
+close to bar close, the risk-free rate is zero, and a year has 365 days of 24 hours, since crypto never
+closes.
 
 Sources:
     Bailey, D. and López de Prado, M. (2012), "The Sharpe Ratio Efficient Frontier", Journal of Risk 15(2):
     the probabilistic Sharpe ratio.
-    Bailey, D. and López de Prado, M. (2014), "The Deflated Sharpe Ratio: Correcting for Selection Bias, Backtest
-    Overfitting and Non-Normality", Journal of Portfolio Management 40(5): the expected maximum over trials.
-    Sortino, F. and van der Meer, R. (1991), "Downside risk", Journal of Portfolio Management 17(4): downside deviation
-    over all periods, target zero.
+    Bailey, D. and López de Prado, M. (2014), "The Deflated Sharpe Ratio: Correcting for Selection Bias,
+    Backtest Overfitting and Non-Normality", Journal of Portfolio Management 40(5): the expected maximum over
+    trials. Sortino, F. and van der Meer, R. (1991), "Downside risk", Journal of Portfolio Management 17(4):
+    downside deviation over all periods, target zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mts_dagster.backtest.layout import EventKind, FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 YEAR_NS: Final = 365 * 86_400_000_000_000
 DAY_NS: Final = 86_400_000_000_000
@@ -35,7 +39,7 @@ NORMAL: Final = NormalDist()
 
 @dataclass(frozen=True)
 class Trials:
-    """How many parameter sets were really tried before this result was chosen, and how far their Sharpe ratios spread.
+    """How many parameter sets were really tried, and how far their Sharpe ratios spread.
 
     Attributes:
         count: Backtests run, this one included.
@@ -84,7 +88,8 @@ class Metrics:
         buy_hold_return_pct: Growth of equal shares in all assets of the run, untouched and without costs.
         buy_hold_correlation: Correlation of the returns with that.
         probabilistic_sharpe: Probability that the true Sharpe ratio is above zero.
-        deflated_sharpe: Probability that it is above what the best of ``trials`` worthless strategies would show.
+        deflated_sharpe: Probability that it is above what the best of ``trials`` worthless strategies would
+            show.
         trials: Backtests that were run to find this one.
     """
 

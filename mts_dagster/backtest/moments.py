@@ -6,10 +6,12 @@ What belongs here: the compiled reductions and their row. What the numbers mean 
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mts_dagster.backtest.compiled import kernel, rule
-from mts_dagster.backtest.layout import FloatArray, Moments, Rows
+
+if TYPE_CHECKING:
+    from mts_dagster.backtest.layout import FloatArray, Moments, Rows
 
 NOISE: Final = 1e-24  # variance of returns below this is float residue of a constant
 
@@ -35,8 +37,8 @@ def describe(out: Moments, count: int, shift: float, sums: tuple[float, float, f
 def measure(equity: FloatArray, table: Rows[Moments]) -> None:
     """Reduce the returns of an equity curve into the one row of ``table``.
 
-    Sums are taken around the average growth, so that they stay exact where all returns are alike. After equity was used
-    up the remaining returns are zero.
+    Sums are taken around the average growth, so that they stay exact where all returns are alike. After
+    equity was used up the remaining returns are zero.
     """
     out = table[0]
     count = len(equity) - 1
@@ -94,7 +96,7 @@ def correlation(equity: FloatArray, other: FloatArray) -> float:
 
 @kernel
 def hold_equally(mark: FloatArray, out: FloatArray) -> None:
-    """Write the growth of equal shares of capital in all assets, bought at each one's first mark and never touched."""
+    """Write the growth of equal shares in all assets, bought at their first marks and never touched."""
     bars, assets = mark.shape
     out[:] = 0.0
     for asset in range(assets):

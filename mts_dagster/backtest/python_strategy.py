@@ -1,8 +1,9 @@
 """A user's own strategy, called bar by bar from Python, under the very rules that signals are traded by.
 
-What belongs here: the strategy's base class, what it sees and may do, and the loop. The loop holds no rule: it lets the
-kernel carry the account to the close of each bar and hands decisions back. While nothing can happen the kernel marks
-many bars at once (``kernel.advance`` with ``ahead``), so that Python is only called for the strategy itself.
+What belongs here: the strategy's base class, what it sees and may do, and the loop. The loop holds no rule:
+it lets the kernel carry the account to the close of each bar and hands decisions back. While nothing can
+happen the kernel marks many bars at once (``kernel.advance`` with ``ahead``), so that Python is only called
+for the strategy itself.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from mts_dagster.backtest.config import PCT, Assumptions
 from mts_dagster.backtest.coverage import instant
 from mts_dagster.backtest.layout import CommandKind, FloatArray, OrderKind
-from mts_dagster.backtest.market import MarketData
 from mts_dagster.backtest.simulation import Simulation, terms_of
 from mts_dagster.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from mts_dagster.backtest.market import MarketData
 
 FIRST_REACH: Final = 16  # bars to mark ahead; doubles as long as nothing is decided in between
 
@@ -27,7 +31,7 @@ Field = Literal["open", "high", "low", "mark", "volume"]
 
 @dataclass(frozen=True)
 class WaitingOrder:
-    """An order that has not been filled in full. ``quantity`` is what is left, ``price`` its limit or trigger."""
+    """An order that is not filled in full; ``quantity`` is what is left, ``price`` its limit or trigger."""
 
     order_id: int
     asset: str
@@ -86,7 +90,7 @@ class Broker:
         return float(self._market.arrays.mark[self.bar, self._column(asset)])
 
     def history(self, asset: str, field: Field, count: int) -> FloatArray:
-        """Return the last ``count`` values up to this bar; ``mark`` is the close carried over missing bars."""
+        """Return the last ``count`` values up to this bar; ``mark`` is the close, carried over gaps."""
         values: FloatArray = getattr(self._market.arrays, field)
         return values[max(0, self.bar + 1 - count) : self.bar + 1, self._column(asset)]
 
@@ -108,7 +112,8 @@ class Broker:
     def target(self, asset: str, fraction: float) -> int:
         """Hold this fraction of equity from the next open on, exactly as a trading signal would.
 
-        Repeating the same target orders nothing; after a stop the same direction stays out until the target changes.
+        Repeating the same target orders nothing; after a stop the same direction stays out until the target
+        changes.
         """
         if not math.isfinite(fraction):
             raise UsageError(

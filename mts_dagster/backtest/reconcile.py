@@ -1,19 +1,22 @@
 """Do the books add up? Start + fills + fees + funding = end, recomputed from the event log alone.
 
-What belongs here: the check that runs after every backtest. It knows the log and the final state, none of the rules.
+What belongs here: the check that runs after every backtest. It knows the log and the final state, none of the
+rules.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mts_dagster.backtest.errors import ReconciliationError
 from mts_dagster.backtest.layout import EventKind, FloatArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TOLERANCE_USD: Final = 1e-6
 FLOAT_RESIDUE: Final = 1e-12  # of the largest sum of money involved, where that is more than TOLERANCE_USD
@@ -62,9 +65,10 @@ class Reconciliation:
         worst = max(abs(self.cash_difference_usd), abs(self.equity_difference_usd))
         if not worst <= self.tolerance_usd:
             raise ReconciliationError(
-                f"the books differ by {worst:.9f} USD: start {self.start_usd:.6f} + fills {self.fills_usd:.6f} "
-                f"+ fees {self.fees_usd:.6f} + funding {self.funding_usd:.6f} != end {self.end_usd:.6f}, "
-                f"or + positions {self.positions_usd:.6f} != equity {self.equity_usd:.6f}; please report this run"
+                f"the books differ by {worst:.9f} USD: start {self.start_usd:.6f} "
+                f"+ fills {self.fills_usd:.6f} + fees {self.fees_usd:.6f} + funding {self.funding_usd:.6f} "
+                f"!= end {self.end_usd:.6f}, "
+                f"or + positions {self.positions_usd:.6f} != equity {self.equity_usd:.6f}; report this run"
             )
 
 

@@ -1,7 +1,7 @@
 """What a backtest hands back: typed, with the frames of the five result tables.
 
-What belongs here: the outcome of one simulation, the pair of outcomes (as assumed, pessimistic) that make a result, and
-their frames. Times in the frames are aware UTC, money is in the quote currency.
+What belongs here: the outcome of one simulation, the pair of outcomes (as assumed, pessimistic) that make a
+result, and their frames. Times in the frames are aware UTC, money is in the quote currency.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mts_dagster.backtest.config import Assumptions
-from mts_dagster.backtest.coverage import Coverage
 from mts_dagster.backtest.layout import EventKind, FloatArray, IntArray, Reason
 from mts_dagster.backtest.market import MarketData, utc_index
-from mts_dagster.backtest.metrics import Curves, Metrics
-from mts_dagster.backtest.reconcile import Reconciliation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mts_dagster.backtest.config import Assumptions
+    from mts_dagster.backtest.coverage import Coverage
+    from mts_dagster.backtest.metrics import Curves, Metrics
+    from mts_dagster.backtest.reconcile import Reconciliation
 
 BASE: Final = "base"
 PESSIMISTIC: Final = "pessimistic"
@@ -95,10 +98,12 @@ class Outcome:
         )
 
     def events_frame(self) -> pd.DataFrame:
-        """Return the log. ``timestamp`` is the close of the bar for decisions and its open for what happened in it.
+        """Return the log, one row an event.
 
-        ``seq`` is the order of events. ``quantity`` is signed, of a signal the target as a fraction of equity, of a
-        funding payment the position it was paid on.
+        ``timestamp`` is the close of the bar for decisions and its open for what happened in it.
+
+        ``seq`` is the order of events. ``quantity`` is signed, of a signal the target as a fraction of
+        equity, of a funding payment the position it was paid on.
         """
         log = self.events
         cancelled = (log["kind"] == EventKind.CANCEL) & np.isin(log["reason"], CANCELLED_AT_CLOSE)
@@ -148,12 +153,10 @@ class Outcome:
         ].reset_index(drop=True)
 
     def trades_frame(self) -> pd.DataFrame:
-        """Return one row a trade, in the order of opening; an open one has no ``closed_at`` and the last mark as exit."""
+        """Return one row a trade by opening; an open one has no ``closed_at`` and exits at the last mark."""
         trades = self.trades
         is_open = trades["closed_bar"] < 0
-        closed_at = (
-            self._opens(np.maximum(trades["closed_bar"], 0)).to_series(index=range(len(trades))).mask(is_open)
-        )
+        closed_at = pd.Series(self._opens(np.maximum(trades["closed_bar"], 0))).mask(is_open)
         return pd.DataFrame(
             {
                 "trade": np.arange(len(trades)),
@@ -208,7 +211,7 @@ class BacktestResult:
         return {BASE: self.base, PESSIMISTIC: self.pessimistic}
 
     def runs(self) -> pd.DataFrame:
-        """Return ``backtest_runs``: one row a variant with assumptions, metrics, coverage, books and provenance."""
+        """Return ``backtest_runs``: a row a variant with assumptions, metrics, coverage, books."""
         return pd.DataFrame([self._run_row(variant, outcome) for variant, outcome in self.outcomes.items()])
 
     def _run_row(self, variant: str, outcome: Outcome) -> dict[str, object]:

@@ -50,7 +50,7 @@ def round_tick(price: float, tick: float, up: bool) -> float:
 
 @rule
 def taker_price(instrument: Instrument, reference: float, quantity: float, volume: float) -> float:
-    """Return the price of taking ``quantity`` at ``reference``: slippage and impact against the order, then the tick."""
+    """Return the price of taking ``quantity``: slippage and impact against the order, then the tick."""
     adverse = instrument.slippage_rate
     if instrument.impact > 0.0 and volume > 0.0:
         share = abs(quantity) / volume
@@ -64,8 +64,8 @@ def taker_price(instrument: Instrument, reference: float, quantity: float, volum
 def reference_at_open(order: Order, open_price: float, gap_at_limit: int, bar: int) -> float:
     """Return the price at which an order meets the open of ``bar``, NaN if it does not.
 
-    A stop that the open has passed triggers there. A limit that the open has passed gets the open; if it has been
-    waiting for longer than since the last close and the assumptions give no gap away, its own price.
+    A stop that the open has passed triggers there. A limit that the open has passed gets the open; if it has
+    been waiting for longer than since the last close and the assumptions give no gap away, its own price.
     """
     buy = order.quantity > 0.0
     if order.kind == OrderKind.MARKET:
@@ -83,7 +83,7 @@ def reference_at_open(order: Order, open_price: float, gap_at_limit: int, bar: i
 
 @rule
 def reference_inside(order: Order, low: float, high: float, limit_through: int) -> float:
-    """Return the price at which an order that did not meet the open is reached inside the bar, NaN if it is not."""
+    """Return the price at which an order is reached inside the bar, NaN if it is not."""
     buy = order.quantity > 0.0
     if order.kind == OrderKind.STOP:
         reached = high >= order.price if buy else low <= order.price

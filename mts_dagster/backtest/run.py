@@ -1,23 +1,19 @@
 """A whole backtest: from frames to a result with its pessimistic twin, reconciled, with its gaps declared.
 
-What belongs here: the two doors of the package, ``backtest_signals`` for signals and ``backtest_strategy`` for a
-strategy in Python. Everything is computed in memory; storing the result is the caller's.
+What belongs here: the two doors of the package, ``backtest_signals`` for signals and ``backtest_strategy``
+for a strategy in Python. Everything is computed in memory; storing the result is the caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from mts_dagster.backtest.config import Assumptions
 from mts_dagster.backtest.layout import MOMENTS, TRADE, EventKind, FloatArray, rows
 from mts_dagster.backtest.ledger import list_trades, trace
-from mts_dagster.backtest.market import MarketData, market_from_frames, read_only
+from mts_dagster.backtest.market import MarketData, market_from_frames
 from mts_dagster.backtest.metrics import Curves, Trials, metrics_of
 from mts_dagster.backtest.moments import correlation, hold_equally, measure
 from mts_dagster.backtest.python_strategy import Strategy, run_bars
@@ -26,10 +22,19 @@ from mts_dagster.backtest.result import BacktestResult, Outcome, Provenance
 from mts_dagster.backtest.signals import commands_from_signals
 from mts_dagster.backtest.simulation import Simulation, simulate
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from mts_dagster.backtest.config import Assumptions
+
 
 @dataclass(frozen=True)
 class Window:
-    """What to trade, half-open [start, end); ``None`` means all there is. Bars before ``start`` only warm up."""
+    """What to trade, half-open [start, end); ``None`` means all. Bars before ``start`` only warm up."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -158,9 +163,9 @@ def backtest_strategy(
     provenance: Provenance | None = None,
     trials: Trials | None = None,
 ) -> BacktestResult:
-    """Run a strategy written in Python over bars; ``make_strategy`` makes a fresh one for each of the two outcomes.
+    """Run a strategy written in Python over bars.
 
-    The other arguments and errors are those of ``backtest_signals``.
+    ``make_strategy`` makes a fresh strategy for each of the two outcomes. The other arguments and errors are those of ``backtest_signals``.
     """
     market = prepare(bars, funding, assumptions, window)
     buy_hold = buy_hold_of(market)

@@ -1,20 +1,23 @@
-"""From decisions to commands: trading signals, target matrices and a strategy's own orders, by the bar that decides them.
+"""From decisions to commands: trading signals and matrices of targets, by the bar that decides them.
 
-What belongs here: checks of signals and their placement in time. A signal stamped at ``timestamp`` is handed to the
-engine at the last bar close before the first open that is not earlier than ``timestamp``, and so fills at that open.
+What belongs here: checks of signals and their placement in time. A signal stamped at ``timestamp`` is handed
+to the engine at the last bar close before the first open that is not earlier than ``timestamp``, and so fills
+at that open.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mts_dagster.backtest.layout import COMMAND, CommandKind, FloatArray
 from mts_dagster.backtest.market import MarketData, nanoseconds, read_only, require_columns
 from mts_dagster.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SIGNAL_COLUMNS: Final = ("timestamp", "asset", "direction", "position_size", "confidence")
 SIDES: Final = {"long": 1.0, "short": -1.0, "flat": 0.0}
@@ -23,12 +26,12 @@ SIDES: Final = {"long": 1.0, "short": -1.0, "flat": 0.0}
 def commands_from_signals(signals: pd.DataFrame, market: MarketData) -> tuple[NDArray[np.void], int]:
     """Turn trading signals into commands.
 
-    Signals of one instant are taken in the order of their confidence, then by name, which matters only when the limit of
-    trades a day is about to be reached.
+    Signals of one instant are taken in the order of their confidence, then by name, which matters only when
+    the limit of trades a day is about to be reached.
 
     Args:
-        signals: ``timestamp`` (aware), ``asset``, ``direction`` (long, short, flat), ``position_size`` (fraction of
-            equity), ``confidence``; of one strategy.
+        signals: ``timestamp`` (aware), ``asset``, ``direction`` (long, short, flat), ``position_size``
+            (fraction of equity), ``confidence``; of one strategy.
         market: The bars they are traded on.
 
     Returns:
@@ -60,12 +63,12 @@ def commands_from_signals(signals: pd.DataFrame, market: MarketData) -> tuple[ND
 
 
 def check_signals(signals: pd.DataFrame, market: MarketData) -> None:
-    """Check that signals name known assets and directions, that sizes are fractions, and that none is there twice.
+    """Check that signals name known assets and directions, have sizes, and are there once.
 
     Raises:
         UsageError: they do not; the message names the first offender and the values allowed.
     """
-    if "strategy" in signals.columns and signals["strategy"].nunique() > 1:
+    if "strategy" in signals.columns and len(signals["strategy"].unique()) > 1:
         found = sorted(signals["strategy"].unique())
         raise UsageError(
             f"a run trades the signals of one strategy, these are of {found}: select one or aggregate them"
@@ -80,7 +83,7 @@ def check_signals(signals: pd.DataFrame, market: MarketData) -> None:
     if not ((size >= 0) & np.isfinite(size)).all():
         row = signals.iloc[int(np.argmin((size >= 0) & np.isfinite(size)))]
         raise UsageError(
-            f"{row['asset']} at {row['timestamp']}: position_size {row['position_size']} is not a fraction >= 0"
+            f"{row['asset']} at {row['timestamp']}: position_size {row['position_size']} is no fraction >= 0"
         )
     twice = signals.duplicated(["timestamp", "asset"])
     if twice.any():
@@ -94,8 +97,9 @@ def commands_from_targets(targets: FloatArray | NDArray[np.int8], size: float = 
     """Turn a matrix of targets into commands, one for each change.
 
     Args:
-        targets: Shape (bars,) or (bars, assets): what to hold from the close of each bar on, as signed fraction of equity
-            after multiplication with ``size``. Before the first bar nothing is held. NaN is not allowed.
+        targets: Shape (bars,) or (bars, assets): what to hold from the close of each bar on, as signed
+            fraction of equity after multiplication with ``size``. Before the first bar nothing is held. NaN
+            is not allowed.
         size: Factor on every target.
     """
     assets = 1 if targets.ndim == 1 else targets.shape[1]
@@ -109,5 +113,5 @@ def commands_from_targets(targets: FloatArray | NDArray[np.int8], size: float = 
         commands["bar"] = where
     else:
         commands["bar"], commands["asset"] = np.divmod(where, assets)
-    commands["value"] = flat[where] * size
+    commands["value"] = flat[where].astype(np.float64) * size
     return read_only(commands)

@@ -1,15 +1,14 @@
 """One run of the kernel: its tables, their growth, and the assumptions in the kernel's own form.
 
-What belongs here: the bridge between Python objects and ``kernel.advance``, used by signals, by a Python strategy and by
-sweeps alike.
+What belongs here: the bridge between Python objects and ``kernel.advance``, used by signals, by a Python
+strategy and by sweeps alike.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mts_dagster.backtest.config import BPS, PCT, Assumptions
 from mts_dagster.backtest.kernel import DONE, LOG_FULL, advance
@@ -28,6 +27,9 @@ from mts_dagster.backtest.layout import (
     rows,
 )
 from mts_dagster.backtest.market import MarketData, read_only
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 UNLIMITED: Final = 2**62
 EVENTS_PER_COMMAND: Final = 4
@@ -85,7 +87,8 @@ class Simulation:
             market: Bars and funding.
             terms: The assumptions, from ``terms_of``.
             capital: Cash at the start.
-            commands: What is decided, if that is known beforehand (dtype ``layout.COMMAND``, sorted by bar, read-only).
+            commands: What is decided, if that is known beforehand (dtype ``layout.COMMAND``, sorted by bar,
+                read-only).
         """
         assets = len(market.assets)
         known = 0 if commands is None else len(commands)
@@ -102,14 +105,27 @@ class Simulation:
         )
         self.equity: FloatArray = np.empty(market.bars)
         self._held = np.empty(assets, np.int64)
-        self._account[0]["cash"] = capital
-        self._account[0]["command_count"] = known
-        self._account[0]["trade_day"] = -1
+        self._blank_account = np.zeros(1, ACCOUNT)
+        self._blank_account["cash"] = capital
+        self._blank_account["trade_day"] = -1
+        self._blank_positions = np.zeros(assets, POSITION)
         for name in ("stop_level", "take_level"):
-            self._positions[name] = np.nan
+            self._blank_positions[name] = np.nan
         for name in ("entered_bar", "closed_bar", "volume_bar"):
-            self._positions[name] = -1
+            self._blank_positions[name] = -1
+        self._reset(known)
+
+    def _reset(self, commands: int) -> None:
+        self._account[:] = self._blank_account
+        self._account["command_count"] = commands
+        self._positions[:] = self._blank_positions
         self._bind()
+
+    def restart(self, commands: NDArray[np.void]) -> None:
+        """Go back to before the first bar with other commands; tables are reused, earlier results lost."""
+        self._decided = commands
+        self._script = Script(rows(commands), self._script.funding)
+        self._reset(len(commands))
 
     def _bind(self) -> None:
         self._state = State(
@@ -122,7 +138,7 @@ class Simulation:
         )
 
     def run(self, until: int, *, ahead: bool = False) -> int:
-        """Process bars up to, not including, ``until``; see ``kernel.advance``. Returns the next bar to process."""
+        """Process bars before ``until``, see ``kernel.advance``; return the next bar to process."""
         while True:
             status = advance(self.market.arrays, self.terms, self._script, self._state, until, ahead)
             if status == DONE:
@@ -134,7 +150,7 @@ class Simulation:
             self._bind()
 
     def decide(self, command: tuple[float, ...]) -> int:
-        """Append a command (fields as in ``layout.Command``) and return its index, which is the id of its order.
+        """Append a command (fields as in ``layout.Command``) and return its index, the id of its order.
 
         Bars after the command's that were marked ahead are taken back.
         """
@@ -146,6 +162,11 @@ class Simulation:
         self._account["command_count"] = count + 1
         self._account["next_bar"] = min(int(self._account["next_bar"][0]), int(command[0]) + 1)
         return count
+
+    @property
+    def decisions(self) -> NDArray[np.void]:
+        """What was decided so far (dtype ``layout.COMMAND``); do not write."""
+        return self._decided[: int(self._account["command_count"][0])]
 
     @property
     def cash(self) -> float:

@@ -1,10 +1,10 @@
-"""Spreadsheet-sized markets for the rules of the engine: a few bars, a script of decisions, the fills that follow."""
+"""Spreadsheet-sized markets for the engine's rules: a few bars, a script of decisions, the fills."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,9 @@ from mts_dagster.backtest.layout import EventKind, Reason
 from mts_dagster.backtest.market import market_from_frames
 from mts_dagster.backtest.python_strategy import Broker, Strategy, run_bars
 from mts_dagster.backtest.reconcile import reconcile
-from mts_dagster.backtest.simulation import Simulation
+
+if TYPE_CHECKING:
+    from mts_dagster.backtest.simulation import Simulation
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
 HOUR = pd.Timedelta("1h")
@@ -119,10 +121,15 @@ def bars_of() -> Callable[[Mapping[str, Sequence[Bar | None]]], pd.DataFrame]:
 
 @pytest.fixture(scope="session")
 def assume() -> Callable[..., Assumptions]:
-    """Return a maker of assumptions: free of costs unless told otherwise, fields of the parts given by name."""
+    """Return a maker of assumptions: free of costs unless told otherwise, fields given by name."""
 
     def make(**changes: Any) -> Assumptions:  # noqa: ANN401 - the fields of five models
-        parts = {"fills": Fills, "limits": Limits, "protection": Protection, "default_instrument": InstrumentRules}
+        parts = {
+            "fills": Fills,
+            "limits": Limits,
+            "protection": Protection,
+            "default_instrument": InstrumentRules,
+        }
         venue = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0, "kind": "perpetual"}
         fields: dict[str, Any] = {
             "fills": {"slippage_bps": 0.0},

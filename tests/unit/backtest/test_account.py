@@ -156,7 +156,9 @@ def test_spot_cannot_be_sold_short(play, assume) -> None:
 
 
 @pytest.mark.parametrize(("side", "rate", "cash"), [(1.0, 1e-3, -0.1), (-1.0, 1e-3, 0.1), (1.0, -1e-3, 0.1)])
-def test_a_positive_rate_makes_long_pay_and_short_receive(play, side: float, rate: float, cash: float) -> None:
+def test_a_positive_rate_makes_long_pay_and_short_receive(
+    play, side: float, rate: float, cash: float
+) -> None:
     """0.1 % of 1 x 100, settled at the open of bar 2."""
     played = play([FLAT] * 3, {0: lambda b: b.order("BTC", side)}, funding=[(2, "BTC", rate)])
     assert [row["cash"] for row in played.log(EventKind.FUNDING)] == pytest.approx([cash])
@@ -187,5 +189,7 @@ def test_settlements_stamped_milliseconds_late_belong_to_the_hour(play) -> None:
 def test_funding_over_a_missing_bar_uses_the_last_mark(play) -> None:
     """ETH closed at 11 before the bar that is not there."""
     eth = [ETH, (10.0, 11.0, 10.0, 11.0), None, ETH]
-    played = play({"BTC": [FLAT] * 4, "ETH": eth}, {0: lambda b: b.order("ETH", 1.0)}, funding=[(2, "ETH", 1e-3)])
+    played = play(
+        {"BTC": [FLAT] * 4, "ETH": eth}, {0: lambda b: b.order("ETH", 1.0)}, funding=[(2, "ETH", 1e-3)]
+    )
     assert [row["cash"] for row in played.log(EventKind.FUNDING)] == pytest.approx([-0.011])

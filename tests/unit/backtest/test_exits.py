@@ -1,4 +1,4 @@
-"""Stop-loss, take-profit, trailing stop and margin call inside a bar. Every number is worked out beside it."""
+"""Stop-loss, take-profit, trailing stop and margin call inside a bar, with the numbers worked out."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_exits_guard_the_bar_of_the_entry_too(play) -> None:
 
 
 def test_a_position_opened_inside_a_bar_takes_no_profit_in_it(play) -> None:
-    """Limit entry at 95; the high of 104 may have been before it, so the take-profit at 99.75 waits for bar 2."""
+    """Limit entry at 95; the high of 104 may have been earlier: the take-profit at 99.75 waits."""
     bars = [FLAT, (103.0, 104.0, 94.0, 96.0), (97.0, 100.0, 96.0, 98.0)]
     played = play(bars, {0: lambda b: b.order("BTC", 1.0, limit=95.0, take_profit_pct=5.0)})
     assert played.fills == [(1, 1.0, 95.0), (2, -1.0, pytest.approx(99.75))]
@@ -119,7 +119,7 @@ def test_a_trailing_stop_follows_the_best_price(play) -> None:
 
 
 def test_a_trailing_stop_is_not_raised_before_the_bar_is_over(play) -> None:
-    """Bar 2 makes a high of 120 and a low of 95 and closes at 115: whether 108 was hit after the high is unknown."""
+    """High 120, low 95, close 115: whether 108 was hit after the high is unknown."""
     bars = [FLAT, FLAT, (101.0, 120.0, 95.0, 115.0), (115.0, 116.0, 114.0, 115.0)]
     played = play(bars, buy(trailing_stop_pct=10.0))
     assert played.fills == [(1, 1.0, 100.0)]
@@ -166,7 +166,7 @@ def test_a_reversed_signal_enters_after_a_stop(play, assume) -> None:
 
 
 def test_an_exit_cancels_what_the_signal_had_ordered(play, assume) -> None:
-    """The add decided at the close of bar 1 meets a gap through the stop at the open of bar 2 and is cancelled."""
+    """The add decided at the close of bar 1 meets a gap through the stop and is cancelled."""
     bars = [FLAT, FLAT, (90.0, 91.0, 89.0, 90.0), FLAT]
     steps = {0: lambda b: b.target("BTC", 0.2), 1: lambda b: b.target("BTC", 0.4)}
     played = play(bars, steps, assume(stop_loss_pct=5.0))
@@ -198,7 +198,9 @@ def test_a_margin_call_closes_at_the_price_where_margin_is_used_up(play, assume)
     assert [row["price"] for row in played.log(EventKind.MARGIN_CALL)] == pytest.approx([price])
 
 
-def test_a_gap_through_the_margin_call_fills_at_the_open_and_can_cost_more_than_everything(play, assume) -> None:
+def test_a_gap_through_the_margin_call_fills_at_the_open_and_can_cost_more_than_everything(
+    play, assume
+) -> None:
     """3000 long on 1000 and an open at 60: 1800 - 2000 = -200, and nothing trades any more."""
     terms = assume(max_leverage=3.0, max_position=3.0, maintenance_margin_pct=1.0)
     bars = [FLAT, FLAT, (60.0, 61.0, 59.0, 60.0), (60.0, 61.0, 59.0, 60.0)]
@@ -236,8 +238,8 @@ def test_a_margin_call_before_the_stop_comes_first(play, assume) -> None:
 def test_a_margin_call_closes_all_positions_at_one_moment(play, assume) -> None:
     """Long 15 BTC and 150 ETH at 100 and 10 on 1000: worth 3000 with cash of -2000.
 
-    Margin lasts until the value is 2000 / 0.99 = 2020.2, that is 67.34 % of 3000. Both lows are 40 % down, so both
-    prices are at 67.34 % of their opens at that moment.
+    Margin lasts until the value is 2000 / 0.99 = 2020.2, that is 67.34 % of 3000. Both lows are 40 % down, so
+    both prices are at 67.34 % of their opens at that moment.
     """
     terms = assume(max_leverage=3.0, max_position=3.0, maintenance_margin_pct=1.0)
     bars = {
@@ -255,3 +257,12 @@ def test_a_paid_position_is_never_called(play, assume) -> None:
     played = play(bars, {0: lambda b: b.order("BTC", 10.0)}, assume(maintenance_margin_pct=50.0))
     assert played.position() == 10.0
     assert played.equity[-1] == 10.0
+
+
+def test_a_reversal_does_not_sell_again_what_a_stop_has_still_to_sell(play, assume) -> None:
+    """Stopped at 95 with 2 of 5 sold, 3 still to go; short 50 % of 990 at 95 is 5.21 on top of those 3, not of 5."""
+    bars = [FLAT, FLAT, (100.0, 100.0, 95.0, 95.0, 20.0), (95.0, 96.0, 94.0, 95.0), FLAT]
+    steps = {0: lambda b: b.target("BTC", 0.5), 2: lambda b: b.target("BTC", -0.5)}
+    played = play(bars, steps, assume(stop_loss_pct=5.0, max_volume_share=0.1, max_leverage=2.0))
+    short = 0.5 * (1000 - 5 * 5) / 95
+    assert [q for _, q, _ in played.fills[:4]] == pytest.approx([5.0, -2.0, -3.0, -short])

@@ -1,13 +1,17 @@
-"""Orders become fills: when, at which price, at which cost, in which quantity. Every number is worked out beside it."""
+"""Orders become fills: when, at which price and cost, in which quantity, with the numbers worked out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
-from mts_dagster.backtest.config import Assumptions
 from mts_dagster.backtest.layout import EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mts_dagster.backtest.config import Assumptions
 
 FLAT = (100.0, 101.0, 99.0, 100.0)
 
@@ -39,7 +43,9 @@ def test_a_market_order_pays_the_taker_fee_on_both_sides(play, assume) -> None:
 def test_a_waiting_limit_order_pays_the_maker_fee(play, assume) -> None:
     """A buy limit at 95 is reached by the low of bar 2: 2 bps of 95 is 0.019."""
     bars = [FLAT, FLAT, (100.0, 100.0, 94.0, 98.0)]
-    played = play(bars, {0: lambda b: b.order("BTC", 1.0, limit=95.0)}, assume(taker_fee_bps=5.0, maker_fee_bps=2.0))
+    played = play(
+        bars, {0: lambda b: b.order("BTC", 1.0, limit=95.0)}, assume(taker_fee_bps=5.0, maker_fee_bps=2.0)
+    )
     assert played.fills == [(2, 1.0, 95.0)]
     assert played.log(EventKind.FILL)[0]["fee"] == pytest.approx(0.019)
 
@@ -131,7 +137,7 @@ def test_an_order_larger_than_its_share_of_the_volume_fills_over_several_bars(pl
 
 
 def test_orders_of_one_asset_share_the_volume_of_a_bar(play, assume) -> None:
-    """Two orders for 1 with 1.5 to take: the first fills, the second gets the half that is left, then the rest."""
+    """Two orders for 1 with 1.5 to take: the first fills, the second gets a half, then the rest."""
     bars = [FLAT, (*FLAT, 15.0), (*FLAT, 15.0)]
     steps = {0: lambda b: (b.order("BTC", 1.0), b.order("BTC", 1.0))}
     played = play(bars, steps, assume(max_volume_share=0.1))
@@ -140,7 +146,11 @@ def test_orders_of_one_asset_share_the_volume_of_a_bar(play, assume) -> None:
 
 def test_quantities_round_down_to_the_lot(play, assume) -> None:
     """2.57 in lots of 0.1 is 2.5; three such buys leave no float residue."""
-    steps = {0: lambda b: b.order("BTC", 2.57), 1: lambda b: b.order("BTC", 0.3), 2: lambda b: b.order("BTC", -2.8)}
+    steps = {
+        0: lambda b: b.order("BTC", 2.57),
+        1: lambda b: b.order("BTC", 0.3),
+        2: lambda b: b.order("BTC", -2.8),
+    }
     played = play([FLAT, FLAT, FLAT, FLAT], steps, assume(lot_size=0.1))
     assert [q for _, q, _ in played.fills] == pytest.approx([2.5, 0.3, -2.8])
     assert played.position() == 0.0
@@ -155,7 +165,9 @@ def test_less_than_a_lot_is_rejected(play, assume) -> None:
 @pytest.mark.parametrize(("quantity", "price"), [(1.0, 100.5), (-1.0, 99.5)])
 def test_prices_round_against_the_order_to_the_tick(play, assume, quantity: float, price: float) -> None:
     """100 with 10 bps is 100.1 or 99.9; in ticks of 0.5 that is 100.5 to buy and 99.5 to sell."""
-    played = play([FLAT, FLAT], {0: lambda b: b.order("BTC", quantity)}, assume(slippage_bps=10.0, tick_size=0.5))
+    played = play(
+        [FLAT, FLAT], {0: lambda b: b.order("BTC", quantity)}, assume(slippage_bps=10.0, tick_size=0.5)
+    )
     assert played.fills == [(1, quantity, price)]
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mts_dagster.backtest.config import Assumptions
 from mts_dagster.backtest.layout import EventKind
 from mts_dagster.backtest.market import MarketData, market_from_arrays, read_only
 from mts_dagster.backtest.python_strategy import Broker, Strategy, run_bars
 from mts_dagster.backtest.reconcile import reconcile
 from mts_dagster.backtest.signals import commands_from_targets
 from mts_dagster.backtest.simulation import Simulation, simulate, terms_of
+
+if TYPE_CHECKING:
+    from mts_dagster.backtest.config import Assumptions
 
 HOUR_NS = 3_600_000_000_000
 BARS = 60
@@ -157,7 +159,7 @@ def test_no_fill_before_its_signal(rough, seed: int, which: int) -> None:
 @QUICK
 @given(seed=SEEDS, which=st.sampled_from([0, 2, 3]), order=st.permutations(range(3)))
 def test_the_order_of_assets_does_not_matter(rough, seed: int, which: int, order: list[int]) -> None:
-    """Permuting the columns leaves equity as it was (assumption 1 is left out: its daily limit ranks by column)."""
+    """Permuting columns leaves equity as it was (a daily limit ranks by column, so 1 is left out)."""
     market, targets = market_of(seed), targets_of(seed)
     straight = simulate(market, commands_from_targets(targets), rough[which])
     *prices, open_ns = market.arrays
