@@ -163,12 +163,11 @@ class Assumptions(Frozen):
             ConfigError: the instrument names a venue without a fee schedule.
         """
         name = self.instrument(asset).venue
-        known = VENUES | self.venues
-        if name not in known:
-            raise ConfigError(
-                f"no fees for venue {name!r} of {asset!r}: add it to 'venues' or use one of {sorted(known)}"
-            )
-        return known[name]
+        venue = self.venues.get(name) or VENUES.get(name)
+        if venue is None:
+            known = sorted(VENUES | self.venues)
+            raise ConfigError(f"no fees for venue {name!r} of {asset!r}: add it to 'venues' or use one of {known}")
+        return venue
 
     def pessimistic(self) -> Assumptions:
         """Return the same run under worse fills and higher costs."""

@@ -36,36 +36,57 @@ EVENTS_PER_COMMAND: Final = 4
 SPARE_ROWS: Final = 256
 
 
-def terms_of(assumptions: Assumptions, assets: tuple[str, ...], interval_ns: int) -> Terms:
-    """Write assumptions down in the units of the kernel: rates as fractions, limits as numbers."""
+def rules_of(assumptions: Assumptions, interval_ns: int) -> NDArray[np.void]:
+    """Return the one row of ``layout.Rules``, in the order of its fields."""
     limits, exits, fills = assumptions.limits, assumptions.protection, assumptions.fills
-    rules = np.zeros(1, RULES)
-    row = rules[0]
-    row["interval_ns"] = interval_ns
-    row["max_position"] = limits.max_position
-    row["max_trades_per_day"] = UNLIMITED if limits.max_trades_per_day is None else limits.max_trades_per_day
-    row["max_leverage"] = limits.max_leverage
-    row["maintenance_rate"] = limits.maintenance_margin_pct * PCT
-    row["liquidation_rate"] = limits.liquidation_fee_bps * BPS
-    row["rebalance_threshold"] = assumptions.rebalance_threshold
-    row["stop_loss_rate"] = (exits.stop_loss_pct or 0.0) * PCT
-    row["take_profit_rate"] = (exits.take_profit_pct or 0.0) * PCT
-    row["trailing_rate"] = (exits.trailing_stop_pct or 0.0) * PCT
-    row["limit_through"] = fills.limit_fill == "through"
-    row["gap_at_limit"] = fills.gap_price == "limit"
-    instruments = np.zeros(len(assets), INSTRUMENT)
-    for asset, out in zip(assets, instruments, strict=True):
-        venue, steps = assumptions.venue(asset), assumptions.instrument(asset)
-        out["maker_rate"] = venue.maker_fee_bps * BPS
-        out["taker_rate"] = venue.taker_fee_bps * BPS
-        out["slippage_rate"] = fills.slippage_bps * BPS
-        out["impact"] = fills.impact
-        out["volume_share"] = np.inf if fills.max_volume_share is None else fills.max_volume_share
-        out["lot"] = steps.lot_size
-        out["tick"] = steps.tick_size
-        out["min_notional"] = steps.min_notional_usd
-        out["perpetual"] = venue.kind == "perpetual"
-    return Terms(rows(read_only(rules)), rows(read_only(instruments)))
+    row = (
+        interval_ns,
+        limits.max_position,
+        UNLIMITED if limits.max_trades_per_day is None else limits.max_trades_per_day,
+        limits.max_leverage,
+        limits.maintenance_margin_pct * PCT,
+        limits.liquidation_fee_bps * BPS,
+        assumptions.rebalance_threshold,
+        (exits.stop_loss_pct or 0.0) * PCT,
+        (exits.take_profit_pct or 0.0) * PCT,
+        (exits.trailing_stop_pct or 0.0) * PCT,
+        fills.limit_fill == "through",
+        fills.gap_price == "limit",
+    )
+    return np.array([row], RULES)
+
+
+def instrument_of(assumptions: Assumptions, asset: str) -> tuple[float, ...]:
+    """Return a row of ``layout.Instrument``, in the order of its fields."""
+    venue, steps, fills = assumptions.venue(asset), assumptions.instrument(asset), assumptions.fills
+    return (
+        venue.maker_fee_bps * BPS,
+        venue.taker_fee_bps * BPS,
+        fills.slippage_bps * BPS,
+        fills.impact,
+        np.inf if fills.max_volume_share is None else fills.max_volume_share,
+        steps.lot_size,
+        steps.tick_size,
+        steps.min_notional_usd,
+        venue.kind == "perpetual",
+    )
+
+
+def terms_of(assumptions: Assumptions, assets: tuple[str, ...], interval_ns: int) -> Terms:
+    """Write assumptions down in the units of the kernel: rates as fractions, limits as numbers.
+
+    Raises:
+        ConfigError: an instrument names a venue without a fee schedule.
+    """
+    instruments = np.empty(len(assets), INSTRUMENT)
+    alike: tuple[float, ...] | None = None  # assets that the assumptions do not name share one row
+    for column, asset in enumerate(assets):
+        if asset in assumptions.instruments:
+            instruments[column] = instrument_of(assumptions, asset)
+        else:
+            alike = alike or instrument_of(assumptions, asset)
+            instruments[column] = alike
+    return Terms(rows(read_only(rules_of(assumptions, interval_ns))), rows(read_only(instruments)))
 
 
 class Simulation:
