@@ -166,7 +166,7 @@ class Assumptions(Frozen):
         venue = self.venues.get(name) or VENUES.get(name)
         if venue is None:
             known = sorted(VENUES | self.venues)
-            raise ConfigError(f"no fees for venue {name!r} of {asset!r}: add it to 'venues' or use one of {known}")
+            raise ConfigError(f"no fees for venue {name!r} of {asset!r}: add it to 'venues' or use {known}")
         return venue
 
     def pessimistic(self) -> Assumptions:

@@ -117,6 +117,7 @@ def market_from_arrays(
     high: FloatArray,
     low: FloatArray,
     close: FloatArray,
+    *,
     volume: FloatArray | None = None,
     assets: tuple[str, ...] = ("asset",),
 ) -> MarketData:

@@ -110,8 +110,8 @@ def equity_and_gross_at_open(market: Market, state: State, t: int) -> tuple[floa
 def reserve(desk: Desk, market: Market, order: Order, reference: float, leverage: float) -> float:
     """Write down what an order that opens or adds would fill, and return the buying power that takes.
 
-    Power is leverage times equity. A fill takes its notional at the reference price, and what slippage and fee
-    take from equity counts as often as equity may be lent out.
+    Power is leverage times equity. A fill takes its notional at the reference price, and what slippage and
+    fee take from equity counts as often as equity may be lent out.
     """
     volume = market.volume[desk.bar, desk.asset]
     limit = min(abs(order.quantity), volume_available(desk, volume))

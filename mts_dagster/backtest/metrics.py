@@ -217,6 +217,7 @@ def metrics_of(
     moments: np.void,
     events: NDArray[np.void],
     trades: NDArray[np.void],
+    *,
     interval_ns: int,
     buy_hold_correlation: float,
     trials: Trials,

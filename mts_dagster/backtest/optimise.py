@@ -166,12 +166,22 @@ def search(
     sets = every_set(space, valid)
     wanted = min(len(sets), budget or max(10, len(sets) // 10))
     if method == "bayes":
-        table = bayesian(market, decide, space, sets, assumptions, objective, wanted, seed, progress)
+        table = bayesian(
+            market,
+            decide,
+            space,
+            sets,
+            assumptions,
+            objective=objective,
+            budget=wanted,
+            seed=seed,
+            progress=progress,
+        )
     else:
         if method == "random":
             chosen = np.random.default_rng(seed).choice(len(sets), size=wanted, replace=False)
             sets = [sets[i] for i in chosen]
-        table = sweep(market, decide, sets, assumptions, progress)
+        table = sweep(market, decide, sets, assumptions, progress=progress)
     return Search(table, space, objective, method)
 
 
@@ -181,6 +191,7 @@ def bayesian(
     space: Space,
     sets: Sequence[Params],
     assumptions: Assumptions,
+    *,
     objective: Objective,
     budget: int,
     seed: int,

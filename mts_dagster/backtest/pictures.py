@@ -1,6 +1,6 @@
 """Small pictures of a result for places that only take an image: equity and drawdown as PNG.
 
-What belongs here: matplotlib, imported when a picture is drawn. The interactive charts of the tear sheet are in
+What belongs here: matplotlib, imported when a picture is drawn. The charts of the tear sheet are in
 ``report.py``.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mts_dagster.backtest.result import BacktestResult
 
-LARGEST_BYTES: Final = 100_000  # what fits into the metadata of a materialization without bloating its storage
+LARGEST_BYTES: Final = 100_000  # what the metadata of a materialization can hold without bloating
 SIZE_INCHES: Final = (8.0, 3.0)
 DOTS_PER_INCH: Final = 90
 POINTS: Final = 1_500
@@ -64,7 +64,8 @@ def _draw_drawdown(axes: Axes, result: BacktestResult) -> None:
     times = result.base.market.close_times().tz_localize(None).to_numpy()
     depth = -drawdown_pct(result.base.curves.equity)
     kept = extremes(depth, POINTS)
-    axes.fill_between(times[kept], depth[kept], np.zeros(len(kept)), color=PESSIMISTIC_COLOUR, alpha=0.5, linewidth=0)
+    zero = np.zeros(len(kept))
+    axes.fill_between(times[kept], depth[kept], zero, color=PESSIMISTIC_COLOUR, alpha=0.5, linewidth=0)
     axes.set_ylabel("%", fontsize=8)
 
 

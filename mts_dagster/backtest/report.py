@@ -1,6 +1,6 @@
 """The tear sheet: one HTML file that needs nothing else, to be read offline and sent around.
 
-What belongs here: charts (plotly, imported when a sheet is made) and the numbers put beside them. The page itself is
+What belongs here: charts (plotly, imported when a sheet is made) and the numbers beside them. The page is
 ``report.html.j2``. Curves are thinned to their extremes, so a sheet over millions of bars stays readable.
 """
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from mts_dagster.backtest.series import drawdown_pct, extremes, monthly_returns_pct, worst_drawdowns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import plotly.graph_objects as go
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 POINTS: Final = 4_000
 TRADES_SHOWN: Final = 50
+MINUTE: Final = "%Y-%m-%d %H:%M"
 DRAWDOWNS_SHOWN: Final = 5
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 BASE_COLOUR: Final = "#0b6e99"
@@ -82,9 +83,9 @@ class Extras:
 
 
 def shown(value: float, pattern: str) -> str:
-    """Return a number as people read it; NaN is a dash."""
+    """Return a number as people read it; NaN is n/a."""
     if isinstance(value, float) and math.isnan(value):
-        return "–"
+        return "n/a"
     return pattern.format(value)
 
 
@@ -104,23 +105,40 @@ def _figure(height: int, y_title: str) -> go.Figure:
 
 
 def _html(figure: go.Figure) -> Markup:
-    page = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+    options = {"displaylogo": False, "responsive": True}
+    page = figure.to_html(full_html=False, include_plotlyjs=False, config=options)
     return Markup(page)  # noqa: S704 - made by plotly from our numbers, names are escaped by it
 
 
-def _line(figure: go.Figure, outcome: Outcome, values: FloatArray, name: str, colour: str, **style: Any) -> None:  # noqa: ANN401 - plotly's own options
+def _line(
+    figure: go.Figure,
+    outcome: Outcome,
+    values: FloatArray,
+    *,
+    name: str,
+    colour: str,
+    fill: str | None = None,
+) -> None:
     kept = extremes(values, POINTS)
     times = outcome.market.close_times()[kept]
-    figure.add_scatter(x=times, y=values[kept], name=name, mode="lines", line={"color": colour, "width": 1.4}, **style)
+    line = {"color": colour, "width": 1.4}
+    figure.add_scatter(x=times, y=values[kept], name=name, mode="lines", line=line, fill=fill)
 
 
 def equity_chart(result: BacktestResult) -> go.Figure:
     """Return equity under both sets of assumptions and buy and hold."""
     figure = _figure(380, "equity, USD")
     curves = result.base.curves
-    _line(figure, result.base, curves.buy_hold / curves.buy_hold[0] * curves.equity[0], "buy and hold", HOLD_COLOUR)
-    _line(figure, result.pessimistic, result.pessimistic.curves.equity, "pessimistic", PESSIMISTIC_COLOUR)
-    _line(figure, result.base, curves.equity, result.provenance.strategy, BASE_COLOUR)
+    hold = curves.buy_hold / curves.buy_hold[0] * curves.equity[0]
+    _line(figure, result.base, hold, name="buy and hold", colour=HOLD_COLOUR)
+    _line(
+        figure,
+        result.pessimistic,
+        result.pessimistic.curves.equity,
+        name="pessimistic",
+        colour=PESSIMISTIC_COLOUR,
+    )
+    _line(figure, result.base, curves.equity, name=result.provenance.strategy, colour=BASE_COLOUR)
     return figure
 
 
@@ -131,7 +149,7 @@ def drawdown_chart(result: BacktestResult) -> go.Figure:
         (result.pessimistic, "pessimistic", PESSIMISTIC_COLOUR),
         (result.base, result.provenance.strategy, BASE_COLOUR),
     ):
-        _line(figure, outcome, -drawdown_pct(outcome.curves.equity), name, colour, fill="tozeroy")
+        _line(figure, outcome, -drawdown_pct(outcome.curves.equity), name=name, colour=colour, fill="tozeroy")
     return figure
 
 
@@ -139,8 +157,8 @@ def exposure_chart(result: BacktestResult) -> go.Figure:
     """Return the sum of absolute positions over equity."""
     figure = _figure(200, "exposure, % of equity")
     curves = result.base.curves
-    share = 100.0 * np.divide(curves.gross, curves.equity, out=np.zeros_like(curves.gross), where=curves.equity > 0)
-    _line(figure, result.base, share, "exposure", BASE_COLOUR, fill="tozeroy")
+    share = np.divide(curves.gross, curves.equity, out=np.zeros_like(curves.gross), where=curves.equity > 0)
+    _line(figure, result.base, 100.0 * share, name="exposure", colour=BASE_COLOUR, fill="tozeroy")
     return figure
 
 
@@ -206,7 +224,9 @@ def _books(outcome: Outcome) -> list[tuple[str, str]]:
         ("Positions at the last mark", books.positions_usd),
         ("Equity", books.equity_usd),
     )
-    return [(name, f"{value:,.6f}") for name, value in lines] + [("Difference", f"{books.cash_difference_usd:.1e}")]
+    return [(name, f"{value:,.6f}") for name, value in lines] + [
+        ("Difference", f"{books.cash_difference_usd:.1e}")
+    ]
 
 
 def _assumption_rows(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -219,36 +239,40 @@ def _assumption_rows(document: dict[str, Any], prefix: str = "") -> list[tuple[s
     return found
 
 
-def _trade_rows(outcome: Outcome) -> list[dict[str, str]]:
+def _day(time: pd.Timestamp | None, otherwise: str, pattern: str = "%Y-%m-%d") -> str:
+    return otherwise if time is None or pd.isna(time) else time.strftime(pattern)
+
+
+def _trade_rows(outcome: Outcome) -> list[list[str]]:
     frame = outcome.trades_frame().tail(TRADES_SHOWN).iloc[::-1]
     return [
-        {
-            "asset": row.asset,
-            "side": row.side,
-            "opened": f"{row.opened_at:%Y-%m-%d %H:%M}",
-            "closed": "open" if row.is_open else f"{row.closed_at:%Y-%m-%d %H:%M}",
-            "quantity": f"{row.quantity:,.6g}",
-            "entry": f"{row.entry_price_usd:,.6g}",
-            "exit": f"{row.exit_price_usd:,.6g}",
-            "pnl": f"{row.pnl_usd:+,.2f}",
-            "percent": f"{row.return_pct:+.2f} %",
-            "reason": row.exit_reason.replace("_", " "),
-        }
-        for row in frame.itertuples()
+        [
+            str(row["asset"]),
+            str(row["side"]),
+            _day(row["opened_at"], "", MINUTE),
+            _day(row["closed_at"], "open", MINUTE),
+            f"{row['quantity']:,.6g}",
+            f"{row['entry_price_usd']:,.6g}",
+            f"{row['exit_price_usd']:,.6g}",
+            f"{row['pnl_usd']:+,.2f}",
+            f"{row['return_pct']:+.2f} %",
+            str(row["exit_reason"]).replace("_", " "),
+        ]
+        for row in frame.to_dict("records")
     ]
 
 
-def _drawdown_rows(outcome: Outcome) -> list[tuple[str, str, str, str, str]]:
+def _drawdown_rows(outcome: Outcome) -> list[list[str]]:
     frame = worst_drawdowns(outcome.market.close_times(), outcome.curves.equity, DRAWDOWNS_SHOWN)
     return [
-        (
-            f"{row.peak_at:%Y-%m-%d}",
-            f"{row.trough_at:%Y-%m-%d}",
-            "not yet" if row.recovered_at is None or row.recovered_at != row.recovered_at else f"{row.recovered_at:%Y-%m-%d}",
-            f"{row.depth_pct:.2f} %",
-            f"{row.days:.1f}",
-        )
-        for row in frame.itertuples()
+        [
+            _day(row["peak_at"], ""),
+            _day(row["trough_at"], ""),
+            _day(row["recovered_at"], "not yet"),
+            f"{row['depth_pct']:.2f} %",
+            f"{row['days']:.1f}",
+        ]
+        for row in frame.to_dict("records")
     ]
 
 
@@ -261,7 +285,9 @@ def _charts(result: BacktestResult, extras: Extras) -> list[tuple[str, Markup]]:
         ("Trades", trades_chart(result)),
     ]
     if extras.search is not None and extras.heat_map is not None:
-        charts.append((f"{extras.search.objective} over parameters", heat_map_chart(extras.search, *extras.heat_map)))
+        charts.append(
+            (f"{extras.search.objective} over parameters", heat_map_chart(extras.search, *extras.heat_map))
+        )
     return [(title, _html(figure)) for title, figure in charts]
 
 
@@ -282,7 +308,7 @@ def _walk_forward(walk: WalkForward | None) -> dict[str, Any] | None:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return shown(value, "{:.3g}")
-    return f"{value:%Y-%m-%d}" if hasattr(value, "strftime") else str(value)
+    return _day(value, "") if isinstance(value, pd.Timestamp) else str(value)
 
 
 def render_report(result: BacktestResult, extras: Extras | None = None) -> str:
@@ -325,11 +351,3 @@ def render_report(result: BacktestResult, extras: Extras | None = None) -> str:
 def write_report(path: Path, result: BacktestResult, extras: Extras | None = None) -> None:
     """Write the tear sheet to ``path``."""
     path.write_text(render_report(result, extras), encoding="utf-8")
-
-
-def write_reports(folder: Path, results: Sequence[BacktestResult]) -> list[Path]:
-    """Write one tear sheet a result into ``folder``, named after its run, and return their paths."""
-    paths = [folder / f"{result.provenance.run_id}.html" for result in results]
-    for path, result in zip(paths, results, strict=True):
-        write_report(path, result)
-    return paths

@@ -112,7 +112,13 @@ def outcome_of(
     books = reconcile(simulation.capital, events, simulation.cash, float(equity[-1]), market.arrays.mark[-1])
     books.require()
     metrics = metrics_of(
-        curves, moments[0], events, trades, market.interval_ns, correlation(equity, buy_hold), trials
+        curves,
+        moments[0],
+        events,
+        trades,
+        interval_ns=market.interval_ns,
+        buy_hold_correlation=correlation(equity, buy_hold),
+        trials=trials,
     )
     return Outcome(assumptions, market, events, trades, curves, cash, len(simulation.waiting), metrics, books)
 
@@ -121,6 +127,7 @@ def backtest_signals(
     signals: pd.DataFrame,
     bars: pd.DataFrame,
     assumptions: Assumptions,
+    *,
     funding: pd.DataFrame | None = None,
     window: Window | None = None,
     provenance: Provenance | None = None,
@@ -158,6 +165,7 @@ def backtest_strategy(
     make_strategy: Callable[[], Strategy],
     bars: pd.DataFrame,
     assumptions: Assumptions,
+    *,
     funding: pd.DataFrame | None = None,
     window: Window | None = None,
     provenance: Provenance | None = None,
@@ -165,7 +173,8 @@ def backtest_strategy(
 ) -> BacktestResult:
     """Run a strategy written in Python over bars.
 
-    ``make_strategy`` makes a fresh strategy for each of the two outcomes. The other arguments and errors are those of ``backtest_signals``.
+    ``make_strategy`` makes a fresh strategy for each of the two outcomes. The other arguments and errors are
+    those of ``backtest_signals``.
     """
     market = prepare(bars, funding, assumptions, window)
     buy_hold = buy_hold_of(market)

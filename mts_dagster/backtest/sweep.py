@@ -75,6 +75,7 @@ def sweep(
     decide: Decide,
     parameter_sets: Sequence[Params],
     assumptions: Assumptions,
+    *,
     progress: Progress | None = None,
     workers: int = WORKERS,
 ) -> pd.DataFrame:

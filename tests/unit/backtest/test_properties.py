@@ -34,7 +34,9 @@ def market_of(seed: int, assets: int = 3) -> MarketData:
     high = np.maximum(opens, close) * np.exp(np.abs(rng.normal(0, 0.01, close.shape)))
     low = np.minimum(opens, close) * np.exp(-np.abs(rng.normal(0, 0.01, close.shape)))
     volume = rng.uniform(0, 200, close.shape)
-    market = market_from_arrays(np.arange(BARS) * HOUR_NS, opens, high, low, close, volume, NAMES[:assets])
+    market = market_from_arrays(
+        np.arange(BARS) * HOUR_NS, opens, high, low, close, volume=volume, assets=NAMES[:assets]
+    )
     gone = rng.random(close.shape) < 0.05
     gone[0] = False
     holes = [read_only(np.where(gone, np.nan, values)) for values in (opens, high, low)]
