@@ -64,7 +64,7 @@ _CACHE: Final = str(_cache_folder())
 def _njit(function: F, **options: object) -> F:
     """Compile without reference counts: the kernel only borrows arrays, and counting took half its time."""
     decorate: Callable[[F], F] = cast("Any", numba.njit)(
-        error_model="numpy", nogil=True, _nrt=False, **options
+        error_model="numpy", nogil=True, no_cfunc_wrapper=True, _nrt=False, **options
     )
     return decorate(function)
 
