@@ -96,9 +96,7 @@ def held_after_exits(desk: Desk) -> float:
 
 
 @rule
-def order_to(
-    desk: Desk, rules: Rules, order_id: int, held: float, wanted: float, mark: float, close_ns: int
-) -> bool:
+def order_to(desk: Desk, rules: Rules, order_id: int, held: float, wanted: float, mark: float, close_ns: int) -> bool:
     """Order the way from the position held to the position wanted; False when that was rejected."""
     if wanted != 0.0 and abs(wanted - held) * mark < desk.instrument.min_notional:
         reject(desk, Reason.MIN_NOTIONAL.value, order_id, wanted - held, mark)

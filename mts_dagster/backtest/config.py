@@ -81,6 +81,8 @@ class Fills(Frozen):
             the bar's volume (the volume share model known from Zipline).
         limit_fill: ``touch`` fills a limit order when the bar reaches its price, ``through`` only when it
             trades beyond.
+        decision_delay_s: A decision that was possible this long after a close still fills at that open, since
+            data take a moment to arrive; at most a tenth of a bar. A later one waits for the next open.
         gap_price: Where a resting limit or take-profit fills when the bar opens beyond it: at the better
             ``open`` or at its own price (``limit``).
     """
@@ -90,6 +92,7 @@ class Fills(Frozen):
     impact: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     limit_fill: Literal["touch", "through"] = "touch"
     gap_price: Literal["open", "limit"] = "open"
+    decision_delay_s: Annotated[float, Field(ge=0, le=3_600)] = 300.0
 
 
 class Limits(Frozen):
@@ -174,8 +177,7 @@ class Assumptions(Frozen):
         worse = self.pessimism
         fills = self.fills.model_copy(
             update={
-                "slippage_bps": self.fills.slippage_bps * worse.slippage_multiplier
-                + worse.extra_slippage_bps,
+                "slippage_bps": self.fills.slippage_bps * worse.slippage_multiplier + worse.extra_slippage_bps,
                 "impact": min(0.5, self.fills.impact * worse.slippage_multiplier),
                 "max_volume_share": self.fills.max_volume_share
                 and self.fills.max_volume_share * worse.volume_share_multiplier,

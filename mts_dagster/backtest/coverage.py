@@ -87,9 +87,7 @@ def runs_of(mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int,
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def missing_bars(
-    asset: str, open_ns: IntArray, start_ns: int, end_ns: int, interval_ns: int
-) -> tuple[int, list[Gap]]:
+def missing_bars(asset: str, open_ns: IntArray, start_ns: int, end_ns: int, interval_ns: int) -> tuple[int, list[Gap]]:
     """Return how many bars [start, end) should hold and the stretches that are not among ``open_ns``."""
     slots = np.arange(start_ns, end_ns, interval_ns)
     absent = ~np.isin(slots, open_ns)
@@ -112,9 +110,7 @@ def late_bars(asset: str, open_ns: IntArray, available_ns: IntArray, interval_ns
     ]
 
 
-def missing_settlements(
-    asset: str, settled_ns: IntArray, start_ns: int, end_ns: int
-) -> tuple[int, list[Gap]]:
+def missing_settlements(asset: str, settled_ns: IntArray, start_ns: int, end_ns: int) -> tuple[int, list[Gap]]:
     """Return how many funding settlements [start, end) should hold and where some are missing.
 
     The interval of an asset is taken from its neighbouring settlements, since venues change it (8, 4 or 1

@@ -156,9 +156,7 @@ def raise_stop(desk: Desk) -> None:
     position = desk.position
     long = position.quantity > 0.0
     side = 1.0 if long else -1.0
-    level = round_tick(
-        position.trail_peak * (1.0 - side * position.trail_rate), desk.instrument.tick, not long
-    )
+    level = round_tick(position.trail_peak * (1.0 - side * position.trail_rate), desk.instrument.tick, not long)
     if math.isnan(position.stop_level) or side * level > side * position.stop_level:
         position.stop_level = level
         position.stop_reason = Reason.TRAILING_STOP

@@ -125,9 +125,7 @@ def trace(
             event = events[at]
             at += 1
             if event.kind == EventKind.FILL:
-                quantities[event.asset] = snap_lot(
-                    quantities[event.asset] + event.quantity, lots[event.asset]
-                )
+                quantities[event.asset] = snap_lot(quantities[event.asset] + event.quantity, lots[event.asset])
                 moved = True
             balance = event.balance
         cash[t] = balance

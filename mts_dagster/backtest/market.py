@@ -163,9 +163,7 @@ def check_bars(bars: pd.DataFrame) -> None:
     twice = bars.duplicated(["asset", "open_time"])
     if twice.any():
         row = bars[twice].iloc[0]
-        raise MarketDataError(
-            f"{row['asset']} at {row['open_time']}: the bar is there twice ({int(twice.sum())} such)"
-        )
+        raise MarketDataError(f"{row['asset']} at {row['open_time']}: the bar is there twice ({int(twice.sum())} such)")
 
 
 def usual_step(open_ns: IntArray, columns: IntArray) -> int:
@@ -266,9 +264,7 @@ def bar_gaps(
 ) -> tuple[list[Gap], int]:
     """Return missing and late bars of all assets and how many bars there should be."""
     start_ns, end_ns, interval_ns = window
-    available = (
-        nanoseconds(bars["available_at"], "bars.available_at") if "available_at" in bars.columns else None
-    )
+    available = nanoseconds(bars["available_at"], "bars.available_at") if "available_at" in bars.columns else None
     gaps: list[Gap] = []
     expected = 0
     for column, name in enumerate(names):
@@ -328,9 +324,7 @@ def place_funding(
     return read_only(rows[order]), expected, gaps
 
 
-def check_settlements(
-    settled: IntArray, columns: IntArray, rates: FloatArray, names: tuple[str, ...]
-) -> None:
+def check_settlements(settled: IntArray, columns: IntArray, rates: FloatArray, names: tuple[str, ...]) -> None:
     """Check that each settlement has a rate and is there once.
 
     Raises:
@@ -338,9 +332,7 @@ def check_settlements(
     """
     if np.isnan(rates).any():
         i = int(np.argmax(np.isnan(rates)))
-        raise MarketDataError(
-            f"{names[columns[i]]} at {instant(int(settled[i]))}: funding settlement without a rate"
-        )
+        raise MarketDataError(f"{names[columns[i]]} at {instant(int(settled[i]))}: funding settlement without a rate")
     order = np.lexsort((settled, columns))
     twice = (np.diff(settled[order]) == 0) & (np.diff(columns[order]) == 0)
     if twice.any():

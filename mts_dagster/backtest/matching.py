@@ -27,9 +27,7 @@ from mts_dagster.backtest.rules import (
     taker_price,
 )
 
-ROUNDING_ROOM = (
-    1.0 - 1e-12
-)  # orders scaled to the last cent must not overdraw the account by a float's residue
+ROUNDING_ROOM = 1.0 - 1e-12  # orders scaled to the last cent must not overdraw the account by a float's residue
 
 
 @rule

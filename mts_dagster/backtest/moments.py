@@ -66,6 +66,8 @@ def measure(equity: FloatArray, table: Rows[Moments]) -> None:
         fourth += square * square
         before = now
         if now >= peak:
+            if t - peak_bar > 1:
+                out.drawdown_bars = max(out.drawdown_bars, t - peak_bar)
             peak = now
             peak_bar = t
         else:

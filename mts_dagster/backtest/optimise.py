@@ -94,19 +94,14 @@ class Search:
     def stability(self) -> Stability:
         """Compare the optimum with what lies next to it."""
         places = np.column_stack(
-            [
-                pd.Categorical(self.table[name], categories=list(values)).codes
-                for name, values in self.space.items()
-            ]
+            [pd.Categorical(self.table[name], categories=list(values)).codes for name, values in self.space.items()]
         )
         values = self.table[self.objective].to_numpy(np.float64)
         scores = np.where(np.isfinite(values), values, np.nan)
         distance = np.abs(places[:, None, :] - places[None, :, :]).sum(axis=2)
         best = int(np.nanargmax(scores))
         beside = scores[(distance[best] == 1) & np.isfinite(scores)]
-        around = np.array(
-            [np.nanmean(np.append(scores[row <= 1], scores[i])) for i, row in enumerate(distance)]
-        )
+        around = np.array([np.nanmean(np.append(scores[row <= 1], scores[i])) for i, row in enumerate(distance)])
         around[np.isnan(scores)] = -np.inf
         plateau = self.table.iloc[int(np.argmax(around))]
         return Stability(
@@ -213,9 +208,7 @@ def bayesian(
     while len(done) < budget and asked < 10 * budget:
         asked += 1
         question = study.ask()
-        params = {
-            name: values[question.suggest_int(name, 0, len(values) - 1)] for name, values in space.items()
-        }
+        params = {name: values[question.suggest_int(name, 0, len(values) - 1)] for name, values in space.items()}
         key = tuple(params.values())
         if key not in allowed:
             study.tell(question, state=optuna.trial.TrialState.PRUNED)

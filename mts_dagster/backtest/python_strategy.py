@@ -116,9 +116,7 @@ class Broker:
         changes.
         """
         if not math.isfinite(fraction):
-            raise UsageError(
-                f"target of {asset!r} at {self.time} is {fraction}, a fraction of equity is needed"
-            )
+            raise UsageError(f"target of {asset!r} at {self.time} is {fraction}, a fraction of equity is needed")
         return self._decide(CommandKind.TARGET, asset, fraction, math.nan, (0.0, 0.0, 0.0), reduce_only=False)
 
     def order(
@@ -156,27 +154,17 @@ class Broker:
         price = limit if limit is not None else stop
         if not math.isfinite(quantity) or (price is not None and not (math.isfinite(price) and price > 0)):
             raise UsageError(f"order of {asset!r} at {self.time} for {quantity} at {price} makes no sense")
-        kind = (
-            CommandKind.LIMIT
-            if limit is not None
-            else CommandKind.MARKET
-            if stop is None
-            else CommandKind.STOP
-        )
+        kind = CommandKind.LIMIT if limit is not None else CommandKind.MARKET if stop is None else CommandKind.STOP
         exits = (
             (stop_loss_pct or 0.0) * PCT,
             (take_profit_pct or 0.0) * PCT,
             (trailing_stop_pct or 0.0) * PCT,
         )
-        return self._decide(
-            kind, asset, quantity, math.nan if price is None else price, exits, reduce_only=reduce_only
-        )
+        return self._decide(kind, asset, quantity, math.nan if price is None else price, exits, reduce_only=reduce_only)
 
     def cancel(self, order_id: int) -> None:
         """Cancel what is left of an order; one that is done already stays done."""
-        self._decide(
-            CommandKind.CANCEL, self.assets[0], order_id, math.nan, (0.0, 0.0, 0.0), reduce_only=False
-        )
+        self._decide(CommandKind.CANCEL, self.assets[0], order_id, math.nan, (0.0, 0.0, 0.0), reduce_only=False)
 
     def _decide(
         self,
@@ -190,9 +178,7 @@ class Broker:
     ) -> int:
         self._marked = self.bar + 1
         self._reach = FIRST_REACH
-        return self.simulation.decide(
-            (self.bar, kind, self._column(asset), value, price, *exits, reduce_only)
-        )
+        return self.simulation.decide((self.bar, kind, self._column(asset), value, price, *exits, reduce_only))
 
     def run(self, strategy: Strategy) -> None:
         """Call a strategy at the close of every bar."""

@@ -89,9 +89,7 @@ def reconcile(
     paid = fills["quantity"] * fills["price"]
     held = np.bincount(fills["asset"], weights=fills["quantity"], minlength=len(last_marks))
     known = np.isfinite(last_marks)
-    largest = max(
-        capital, float(np.abs(events["balance"]).max(initial=0.0)), float(np.abs(paid).max(initial=0.0))
-    )
+    largest = max(capital, float(np.abs(events["balance"]).max(initial=0.0)), float(np.abs(paid).max(initial=0.0)))
     return Reconciliation(
         start_usd=capital,
         fills_usd=-math.fsum(paid),

@@ -224,9 +224,7 @@ def _books(outcome: Outcome) -> list[tuple[str, str]]:
         ("Positions at the last mark", books.positions_usd),
         ("Equity", books.equity_usd),
     )
-    return [(name, f"{value:,.6f}") for name, value in lines] + [
-        ("Difference", f"{books.cash_difference_usd:.1e}")
-    ]
+    return [(name, f"{value:,.6f}") for name, value in lines] + [("Difference", f"{books.cash_difference_usd:.1e}")]
 
 
 def _assumption_rows(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -285,9 +283,7 @@ def _charts(result: BacktestResult, extras: Extras) -> list[tuple[str, Markup]]:
         ("Trades", trades_chart(result)),
     ]
     if extras.search is not None and extras.heat_map is not None:
-        charts.append(
-            (f"{extras.search.objective} over parameters", heat_map_chart(extras.search, *extras.heat_map))
-        )
+        charts.append((f"{extras.search.objective} over parameters", heat_map_chart(extras.search, *extras.heat_map)))
     return [(title, _html(figure)) for title, figure in charts]
 
 

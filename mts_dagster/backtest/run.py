@@ -86,9 +86,7 @@ def trades_of(simulation: Simulation) -> NDArray[np.void]:
     return table[:count]
 
 
-def outcome_of(
-    simulation: Simulation, assumptions: Assumptions, buy_hold: FloatArray, trials: Trials
-) -> Outcome:
+def outcome_of(simulation: Simulation, assumptions: Assumptions, buy_hold: FloatArray, trials: Trials) -> Outcome:
     """Derive everything from a finished simulation and check its books.
 
     Raises:
@@ -149,16 +147,14 @@ def backtest_signals(
         BacktestError: the input contradicts itself, is uncovered in a strict run, or the books do not add up.
     """
     market = prepare(bars, funding, assumptions, window)
-    commands, outside = commands_from_signals(signals, market)
+    commands, outside = commands_from_signals(signals, market, assumptions.fills.decision_delay_s)
     buy_hold = buy_hold_of(market)
     trials = trials or Trials()
 
     def outcome(terms: Assumptions) -> Outcome:
         return outcome_of(simulate(market, commands, terms), terms, buy_hold, trials)
 
-    return BacktestResult(
-        provenance or Provenance(), outcome(assumptions), outcome(assumptions.pessimistic()), outside
-    )
+    return BacktestResult(provenance or Provenance(), outcome(assumptions), outcome(assumptions.pessimistic()), outside)
 
 
 def backtest_strategy(
@@ -183,6 +179,4 @@ def backtest_strategy(
     def outcome(terms: Assumptions) -> Outcome:
         return outcome_of(run_bars(make_strategy(), market, terms), terms, buy_hold, trials)
 
-    return BacktestResult(
-        provenance or Provenance(), outcome(assumptions), outcome(assumptions.pessimistic())
-    )
+    return BacktestResult(provenance or Provenance(), outcome(assumptions), outcome(assumptions.pessimistic()))

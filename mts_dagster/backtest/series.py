@@ -59,8 +59,6 @@ def worst_drawdowns(times: pd.DatetimeIndex, equity: FloatArray, count: int) -> 
     for peak, stop in zip(peaks.tolist(), stops.tolist(), strict=True):
         trough = peak + int(depth[peak:stop].argmax())
         days = (times[min(stop, last)] - times[peak]) / pd.Timedelta(1, "D")
-        found.append(
-            (times[peak], times[trough], times[stop] if stop <= last else pd.NaT, depth[trough], days)
-        )
+        found.append((times[peak], times[trough], times[stop] if stop <= last else pd.NaT, depth[trough], days))
     frame = pd.DataFrame(found, columns=["peak_at", "trough_at", "recovered_at", "depth_pct", "days"])
     return frame.nlargest(count, "depth_pct").reset_index(drop=True)

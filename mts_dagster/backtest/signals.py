@@ -1,8 +1,6 @@
 """From decisions to commands: trading signals and matrices of targets, by the bar that decides them.
 
-What belongs here: checks of signals and their placement in time. A signal stamped at ``timestamp`` is handed
-to the engine at the last bar close before the first open that is not earlier than ``timestamp``, and so fills
-at that open.
+What belongs here: checks of signals and their placement in time.
 """
 
 from __future__ import annotations
@@ -20,11 +18,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIGNAL_COLUMNS: Final = ("timestamp", "asset", "direction", "position_size", "confidence")
+NS_PER_S: Final = 1_000_000_000
+LARGEST_DELAY: Final = 10  # of a bar is the longest delay, as a divisor
 SIDES: Final = {"long": 1.0, "short": -1.0, "flat": 0.0}
 
 
-def commands_from_signals(signals: pd.DataFrame, market: MarketData) -> tuple[NDArray[np.void], int]:
+def commands_from_signals(
+    signals: pd.DataFrame, market: MarketData, decision_delay_s: float
+) -> tuple[NDArray[np.void], int]:
     """Turn trading signals into commands.
+
+    A signal belongs to the last close before the first open that is not earlier than its ``timestamp`` less
+    the delay, and so can fill at that open.
 
     Signals of one instant are taken in the order of their confidence, then by name, which matters only when
     the limit of trades a day is about to be reached.
@@ -33,6 +38,7 @@ def commands_from_signals(signals: pd.DataFrame, market: MarketData) -> tuple[ND
         signals: ``timestamp`` (aware), ``asset``, ``direction`` (long, short, flat), ``position_size``
             (fraction of equity), ``confidence``; of one strategy.
         market: The bars they are traded on.
+        decision_delay_s: See ``config.Fills``.
 
     Returns:
         The commands (dtype ``layout.COMMAND``), sorted, and how many signals lie outside the bars.
@@ -42,15 +48,14 @@ def commands_from_signals(signals: pd.DataFrame, market: MarketData) -> tuple[ND
     """
     require_columns(signals, SIGNAL_COLUMNS, "signals")
     check_signals(signals, market)
-    times = nanoseconds(signals["timestamp"], "signals.timestamp")
+    delay = min(int(decision_delay_s * NS_PER_S), market.interval_ns // LARGEST_DELAY)
+    times = nanoseconds(signals["timestamp"], "signals.timestamp") - delay
     bar = np.searchsorted(market.arrays.open_ns, times, side="left") - 1
-    first_close = market.arrays.open_ns[0] + market.interval_ns
     last_close = market.arrays.open_ns[-1] + market.interval_ns
-    inside = (times >= first_close) & (times <= last_close)
+    inside = (bar >= 0) & (times <= last_close)
     columns = pd.Categorical(signals["asset"], categories=list(market.assets)).codes.astype(np.int64)
-    value = signals["direction"].map(SIDES).to_numpy(np.float64) * signals["position_size"].to_numpy(
-        np.float64
-    )
+    side = signals["direction"].map(SIDES).to_numpy(np.float64)
+    value = side * signals["position_size"].to_numpy(np.float64)
     confidence = signals["confidence"].to_numpy(np.float64)
     order = np.lexsort((columns, -confidence, times))
     order = order[inside[order]]

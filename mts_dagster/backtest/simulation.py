@@ -121,9 +121,7 @@ class Simulation:
         self._account = np.zeros(1, ACCOUNT)
         self._positions = np.zeros(assets, POSITION)
         self._orders = np.empty(SPARE_ROWS + 4 * assets, ORDER)
-        self._log = np.empty(
-            EVENTS_PER_COMMAND * known + len(market.funding) + SPARE_ROWS + 32 * assets, EVENT
-        )
+        self._log = np.empty(EVENTS_PER_COMMAND * known + len(market.funding) + SPARE_ROWS + 32 * assets, EVENT)
         self.equity: FloatArray = np.empty(market.bars)
         self._held = np.empty(assets, np.int64)
         self._blank_account = np.zeros(1, ACCOUNT)

@@ -56,9 +56,7 @@ class Trial:
         """
         simulation = self._simulation
         if len(targets) != simulation.market.bars:
-            raise UsageError(
-                f"{len(targets)} targets for {simulation.market.bars} bars: a strategy owes one for each"
-            )
+            raise UsageError(f"{len(targets)} targets for {simulation.market.bars} bars: a strategy owes one for each")
         simulation.restart(commands_from_targets(targets))
         simulation.run(simulation.market.bars)
         measure(simulation.equity, rows(self._moments))

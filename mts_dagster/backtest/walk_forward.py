@@ -92,9 +92,7 @@ class WalkForward:
     def efficiency(self) -> float:
         """Mean objective out of sample over mean objective in sample; 1 would mean nothing was overfitted."""
         inside = float(np.mean([fold.in_sample for fold in self.folds]))
-        return (
-            float(np.mean([fold.out_of_sample for fold in self.folds])) / inside if inside else float("nan")
-        )
+        return float(np.mean([fold.out_of_sample for fold in self.folds])) / inside if inside else float("nan")
 
     def frame(self) -> pd.DataFrame:
         """Return one row a fold: windows (half-open, UTC), parameters, objective on both sides, trials."""
@@ -119,9 +117,7 @@ class WalkForward:
         )
 
 
-def purged_folds(
-    bars: int, count: int, purge: int, *, anchored: bool = True, first_train: float = 0.5
-) -> list[Fold]:
+def purged_folds(bars: int, count: int, purge: int, *, anchored: bool = True, first_train: float = 0.5) -> list[Fold]:
     """Cut bars into folds: a stretch to choose on, purged bars, a stretch to judge on, one after the other.
 
     Args:
@@ -192,9 +188,7 @@ def walk_forward(
     return join(market, objective, results, Trials.of(sharpes), assumptions.initial_capital_usd)
 
 
-def judge(
-    market: MarketData, decide: Decide, assumptions: Assumptions, fold: Fold, found: Search
-) -> FoldResult:
+def judge(market: MarketData, decide: Decide, assumptions: Assumptions, fold: Fold, found: Search) -> FoldResult:
     """Trade the test bars of a fold with the parameters that were found on its training bars."""
     best = found.best
     test = market.part(fold.test_start - 1, fold.test_stop)

@@ -1,130 +1,28 @@
-"""Spreadsheet-sized markets for the engine's rules: a few bars, a script of decisions, the fills."""
+"""Fixtures of the engine's tests: assumptions without costs, and a player of scripts over a few bars."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 
 from mts_dagster.backtest.config import Assumptions, Fills, InstrumentRules, Limits, Protection, Venue
-from mts_dagster.backtest.layout import EventKind, Reason
 from mts_dagster.backtest.market import market_from_frames
-from mts_dagster.backtest.python_strategy import Broker, Strategy, run_bars
+from mts_dagster.backtest.python_strategy import run_bars
 from mts_dagster.backtest.reconcile import reconcile
-
-if TYPE_CHECKING:
-    from mts_dagster.backtest.simulation import Simulation
-
-START = pd.Timestamp("2024-01-01", tz="UTC")
-HOUR = pd.Timedelta("1h")
-
-Bar = tuple[float, ...]
-Step = Callable[[Broker], object]
-
-
-@dataclass(frozen=True)
-class Played:
-    """What came of a script."""
-
-    simulation: Simulation
-
-    def log(self, kind: EventKind) -> list[dict[str, Any]]:
-        """Return the events of one kind as dictionaries."""
-        events = self.simulation.events
-        chosen = events[events["kind"] == kind]
-        names = self.simulation.market.assets
-        return [
-            {name: row[name].item() for name in chosen.dtype.names or ()}
-            | {"asset": names[row["asset"]], "reason": Reason(row["reason"]).name.lower()}
-            for row in chosen
-        ]
-
-    @property
-    def fills(self) -> list[tuple[int, float, float]]:
-        """Return (bar, signed quantity, price) of every fill."""
-        return [(row["bar"], row["quantity"], row["price"]) for row in self.log(EventKind.FILL)]
-
-    @property
-    def reasons(self) -> list[str]:
-        """Return why each fill happened."""
-        return [row["reason"] for row in self.log(EventKind.FILL)]
-
-    @property
-    def rejected(self) -> list[str]:
-        """Return why something was rejected."""
-        return [row["reason"] for row in self.log(EventKind.REJECT)]
-
-    @property
-    def cancelled(self) -> list[str]:
-        """Return why something was cancelled."""
-        return [row["reason"] for row in self.log(EventKind.CANCEL)]
-
-    @property
-    def cash(self) -> float:
-        """Return cash at the end."""
-        return self.simulation.cash
-
-    @property
-    def equity(self) -> list[float]:
-        """Return equity at each close."""
-        return [float(value) for value in self.simulation.equity]
-
-    def position(self, asset: str = "BTC") -> float:
-        """Return the position at the end."""
-        return float(self.simulation.positions["quantity"][self.simulation.market.assets.index(asset)])
-
-
-class Script(Strategy):
-    """Does what a dictionary says at each bar."""
-
-    def __init__(self, steps: Mapping[int, Step]) -> None:
-        self.steps = steps
-
-    def on_bar(self, broker: Broker) -> None:
-        step = self.steps.get(broker.bar)
-        if step is not None:
-            step(broker)
-
-
-class Play(Protocol):
-    """Run a script over bars, see ``play``."""
-
-    def __call__(
-        self,
-        bars: Sequence[Bar] | Mapping[str, Sequence[Bar | None]],
-        steps: Mapping[int, Step],
-        assumptions: Assumptions | None = None,
-        funding: Sequence[tuple[float, str, float]] = (),
-    ) -> Played: ...
-
-
-def frame_of(bars: Mapping[str, Sequence[Bar | None]]) -> pd.DataFrame:
-    """Return hourly bars from (open, high, low, close[, volume]); ``None`` is a bar that is not there."""
-    rows = [
-        (START + HOUR * i, asset, *bar[:4], bar[4] if len(bar) > 4 else 1e9)
-        for asset, column in bars.items()
-        for i, bar in enumerate(column)
-        if bar is not None
-    ]
-    return pd.DataFrame(rows, columns=["open_time", "asset", "open", "high", "low", "close", "volume_base"])
+from tests.unit.backtest.playing import HOUR, START, Assume, Bar, Play, Played, Script, Step, frame_of
 
 
 @pytest.fixture(scope="session")
-def bars_of() -> Callable[[Mapping[str, Sequence[Bar | None]]], pd.DataFrame]:
-    """Return the function that makes a bar frame."""
-    return frame_of
-
-
-@pytest.fixture(scope="session")
-def assume() -> Callable[..., Assumptions]:
+def assume() -> Assume:
     """Return a maker of assumptions: free of costs unless told otherwise, fields given by name."""
 
     def make(**changes: Any) -> Assumptions:  # noqa: ANN401 - the fields of five models
-        parts = {
+        parts: dict[str, type[BaseModel]] = {
             "fills": Fills,
             "limits": Limits,
             "protection": Protection,
@@ -144,14 +42,13 @@ def assume() -> Callable[..., Assumptions]:
                 continue
             part = next((part for part, model in parts.items() if name in model.model_fields), None)
             (own if part is None else fields[part])[name] = value
-        built = {part: parts[part](**values) for part, values in fields.items()}
-        return Assumptions(venues={"test": Venue(**venue)}, **built, **own)
+        return Assumptions.model_validate({"venues": {"test": Venue(**venue)}, **fields, **own})
 
     return make
 
 
 @pytest.fixture(scope="session")
-def play(assume: Callable[..., Assumptions]) -> Play:
+def play(assume: Assume) -> Play:
     """Return the function that runs a script over bars and checks the books of every run."""
 
     def run(

@@ -18,6 +18,7 @@ from mts_dagster.backtest.simulation import Simulation, simulate, terms_of
 
 if TYPE_CHECKING:
     from mts_dagster.backtest.config import Assumptions
+    from tests.unit.backtest.playing import Assume
 
 HOUR_NS = 3_600_000_000_000
 BARS = 60
@@ -63,7 +64,7 @@ def targets_of(seed: int, assets: int = 3) -> np.ndarray[Any, np.dtype[np.float6
 
 
 @pytest.fixture(scope="module")
-def rough(assume) -> list[Assumptions]:
+def rough(assume: Assume) -> list[Assumptions]:
     """Return assumptions that switch on every rule, mild and harsh."""
     costs = {"taker_fee_bps": 5.5, "maker_fee_bps": 2.0, "slippage_bps": 3.0, "initial_capital_usd": 10_000.0}
     steps = {"lot_size": 0.001, "tick_size": 0.01, "min_notional_usd": 5.0}
@@ -100,14 +101,14 @@ def books_close(simulation: Simulation) -> None:
 
 @QUICK
 @given(seed=SEEDS, which=st.integers(0, 3))
-def test_the_books_close(rough, seed: int, which: int) -> None:
+def test_the_books_close(rough: list[Assumptions], seed: int, which: int) -> None:
     """Cash and equity are what fills, fees and funding make of the capital, to 1e-6."""
     books_close(simulate(market_of(seed), commands_from_targets(targets_of(seed)), rough[which]))
 
 
 @QUICK
 @given(seed=SEEDS, which=st.integers(0, 3))
-def test_signals_and_a_python_strategy_fill_identically(rough, seed: int, which: int) -> None:
+def test_signals_and_a_python_strategy_fill_identically(rough: list[Assumptions], seed: int, which: int) -> None:
     """The same targets give the same log, bit by bit, from arrays and from ``on_bar``."""
     market, targets = market_of(seed), targets_of(seed)
     compiled = simulate(market, commands_from_targets(targets), rough[which])
@@ -120,7 +121,7 @@ def test_signals_and_a_python_strategy_fill_identically(rough, seed: int, which:
 
 @QUICK
 @given(seed=SEEDS, which=st.integers(0, 3))
-def test_marking_quiet_bars_at_once_changes_nothing(rough, seed: int, which: int) -> None:
+def test_marking_quiet_bars_at_once_changes_nothing(rough: list[Assumptions], seed: int, which: int) -> None:
     """One call over all bars equals one call for each bar."""
     market, commands = market_of(seed), commands_from_targets(targets_of(seed))
     whole = simulate(market, commands, rough[which])
@@ -134,20 +135,17 @@ def test_marking_quiet_bars_at_once_changes_nothing(rough, seed: int, which: int
 
 @QUICK
 @given(seed=SEEDS, which=st.integers(0, 3), cut=st.integers(5, BARS - 1))
-def test_the_engine_does_not_look_ahead(rough, seed: int, which: int, cut: int) -> None:
+def test_the_engine_does_not_look_ahead(rough: list[Assumptions], seed: int, which: int, cut: int) -> None:
     """Bars after a cut cannot change what happened before it."""
     market, targets = market_of(seed), targets_of(seed)
     full = simulate(market, commands_from_targets(targets), rough[which])
-    arrays = type(market.arrays)(*(read_only(values[:cut]) for values in market.arrays))
-    early = read_only(market.funding[market.funding["bar"] < cut])
-    past = MarketData(arrays, market.assets, market.interval_ns, early)
-    short = simulate(past, commands_from_targets(targets[:cut]), rough[which])
+    short = simulate(market.part(0, cut), commands_from_targets(targets[:cut]), rough[which])
     assert np.array_equal(full.equity[:cut], short.equity)
 
 
 @QUICK
 @given(seed=SEEDS, which=st.integers(0, 3))
-def test_no_fill_before_its_signal(rough, seed: int, which: int) -> None:
+def test_no_fill_before_its_signal(rough: list[Assumptions], seed: int, which: int) -> None:
     """Every fill of an order comes in a later bar than the decision, and later in the log."""
     events = simulate(market_of(seed), commands_from_targets(targets_of(seed)), rough[which]).events
     decided = {int(row["order"]): i for i, row in enumerate(events) if row["kind"] == EventKind.SIGNAL}
@@ -160,12 +158,15 @@ def test_no_fill_before_its_signal(rough, seed: int, which: int) -> None:
 
 @QUICK
 @given(seed=SEEDS, which=st.sampled_from([0, 2, 3]), order=st.permutations(range(3)))
-def test_the_order_of_assets_does_not_matter(rough, seed: int, which: int, order: list[int]) -> None:
+def test_the_order_of_assets_does_not_matter(rough: list[Assumptions], seed: int, which: int, order: list[int]) -> None:
     """Permuting columns leaves equity as it was (a daily limit ranks by column, so 1 is left out)."""
     market, targets = market_of(seed), targets_of(seed)
     straight = simulate(market, commands_from_targets(targets), rough[which])
-    *prices, open_ns = market.arrays
-    arrays = type(market.arrays)(*(read_only(np.ascontiguousarray(v[:, order])) for v in prices), open_ns)
+    prices = {
+        name: read_only(np.ascontiguousarray(getattr(market.arrays, name)[:, order]))
+        for name in ("open", "high", "low", "mark", "volume")
+    }
+    arrays = market.arrays._replace(**prices)
     funding = market.funding.copy()
     funding["asset"] = np.argsort(order)[funding["asset"]]
     mixed = MarketData(arrays, tuple(market.assets[i] for i in order), market.interval_ns, read_only(funding))
@@ -175,7 +176,7 @@ def test_the_order_of_assets_does_not_matter(rough, seed: int, which: int, order
 
 @QUICK
 @given(seed=SEEDS)
-def test_without_signals_equity_is_flat(rough, seed: int) -> None:
+def test_without_signals_equity_is_flat(rough: list[Assumptions], seed: int) -> None:
     """No decision, no change of a single cent."""
     simulation = simulate(market_of(seed), commands_from_targets(np.zeros((BARS, 3))), rough[1])
     assert np.array_equal(simulation.equity, np.full(BARS, 10_000.0))
@@ -184,7 +185,7 @@ def test_without_signals_equity_is_flat(rough, seed: int) -> None:
 
 @QUICK
 @given(seed=SEEDS)
-def test_opening_never_exceeds_the_leverage(rough, seed: int) -> None:
+def test_opening_never_exceeds_the_leverage(rough: list[Assumptions], seed: int) -> None:
     """After every fill that opens, positions at the open are at most leverage times equity."""
     market = market_of(seed, assets=1)
     terms = rough[0]
