@@ -1,0 +1,95 @@
+"""What is unusual: z-scores against the recent past, the trend of a spread, spikes of volume.
+
+What belongs here: statistics of a series against its own past. A value is never part of the past it is compared
+with, so the streaming and the batch form agree and neither looks ahead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from mts_realtime.analytics.microstructure import FloatArray
+
+SMALLEST_DEVIATION = 1e-9
+"""Below this a series counts as constant: there is no meaningful score."""
+
+
+class RollingScore:
+    """Z-score of each new value against the ``window`` values before it, one value at a time."""
+
+    __slots__ = ("_min_samples", "_pushes", "_sum", "_sum_of_squares", "_values", "_window")
+
+    def __init__(self, window: int, min_samples: int | None = None) -> None:
+        self._window = window
+        self._min_samples = max(2, window // 4 if min_samples is None else min_samples)
+        self._values: deque[float] = deque()
+        self._sum = 0.0
+        self._sum_of_squares = 0.0
+        self._pushes = 0
+
+    def push(self, value: float) -> float:
+        """Score the value, then add it to the past. NaN until the past holds enough."""
+        score = self._score(value)
+        values = self._values
+        values.append(value)
+        self._sum += value
+        self._sum_of_squares += value * value
+        if len(values) > self._window:
+            oldest = values.popleft()
+            self._sum -= oldest
+            self._sum_of_squares -= oldest * oldest
+        self._pushes += 1
+        if self._pushes % self._window == 0:  # running sums drift; weeks of them must not
+            self._sum = math.fsum(values)
+            self._sum_of_squares = math.fsum(old * old for old in values)
+        return score
+
+    def _score(self, value: float) -> float:
+        count = len(self._values)
+        if count < self._min_samples:
+            return math.nan
+        mean = self._sum / count
+        variance = (self._sum_of_squares - count * mean * mean) / (count - 1)
+        deviation = math.sqrt(max(variance, 0.0))
+        if deviation <= SMALLEST_DEVIATION * max(1.0, abs(mean)):
+            return math.nan
+        return (value - mean) / deviation
+
+
+def rolling_score(values: ArrayLike, window: int, min_samples: int | None = None) -> FloatArray:
+    """Batch form of ``RollingScore``: scores of a whole series in time order."""
+    rolling = RollingScore(window, min_samples)
+    series = np.asarray(values, dtype=np.float64)
+    return np.fromiter((rolling.push(float(value)) for value in series), dtype=np.float64, count=len(series))
+
+
+def volume_flow(turnover_24h: ArrayLike) -> FloatArray:
+    """Turnover between samples, estimated from a trailing 24 h total: its increase, never below zero.
+
+    The total also loses what leaves it at the far end, so a quiet moment may show zero. A spike is visible all the
+    same, since it enters at once and leaves a day later. The first value is NaN.
+    """
+    total = np.asarray(turnover_24h, dtype=np.float64)
+    flow = np.full(total.shape, np.nan)
+    flow[1:] = np.maximum(np.diff(total), 0.0)
+    return flow
+
+
+def trend_per_minute(times_s: ArrayLike, values: ArrayLike) -> float:
+    """Slope of the least-squares line through the series, units of the values per minute; NaN below two times."""
+    time = np.asarray(times_s, dtype=np.float64)
+    value = np.asarray(values, dtype=np.float64)
+    if time.size == 0:
+        return math.nan
+    centred = time - time.mean()
+    scale = float(centred @ centred)
+    if scale == 0.0:
+        return math.nan
+    return float(centred @ (value - value.mean())) / scale * 60.0
