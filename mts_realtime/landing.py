@@ -134,7 +134,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("peak_buy_price", pa.float64(), "Average price paid at that moment."),
             _field("peak_sell_price", pa.float64(), "Average price received at that moment."),
             _field("confidence", pa.float64(), "Newest confidence, 0 to 1."),
-            _field("feasible", pa.bool_(), "Newest judgement."),
             _field("net_bps_after_50ms", pa.float64(), "Net edge left 50 ms after opening.", nullable=True),
             _field("net_bps_after_250ms", pa.float64(), "Net edge left 250 ms after opening.", nullable=True),
             _field("net_bps_after_1000ms", pa.float64(), "Net edge left 1 s after opening.", nullable=True),

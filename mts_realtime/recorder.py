@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
+from mts_realtime.analytics.opportunities import HORIZONS_MS
 from mts_realtime.errors import LandingError
 from mts_realtime.gaps import Covered, Gap, GapReason, OpenGap
 from mts_realtime.landing import CROSS_EXCHANGE, SCHEMAS, write_durably, write_segments
@@ -226,8 +227,7 @@ class Recorder:
                 peak.buy_price,
                 peak.sell_price,
                 ended.assessment.confidence,
-                ended.assessment.feasible,
-                *(ended.net_bps_after.get(horizon_ms) for horizon_ms in (50, 250, 1000)),
+                *(ended.net_bps_after.get(horizon_ms) for horizon_ms in HORIZONS_MS),
             ),
         )
 

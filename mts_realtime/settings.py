@@ -124,6 +124,9 @@ class RealtimeSettings(BaseSettings):
     funding_divergence_pct: float = Field(
         15.0, gt=0, description="Annualised funding difference that raises a signal, percent."
     )
+    funding_holding_hours: float = Field(
+        24.0, gt=0, description="Holding time for which the expected funding of a pair is stated, hours."
+    )
     signal_window: int = Field(300, ge=10, description="Samples of the rolling statistics behind signals.")
     signal_ttl_s: float = Field(10.0, gt=0, description="Life of a signal and pause before it repeats, seconds.")
 

@@ -51,6 +51,11 @@ class RollingScore:
             self._sum_of_squares = math.fsum(old * old for old in values)
         return score
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The past, oldest first."""
+        return tuple(self._values)
+
     def _score(self, value: float) -> float:
         count = len(self._values)
         if count < self._min_samples:
@@ -78,7 +83,7 @@ def volume_flow(turnover_24h: ArrayLike) -> FloatArray:
     """
     total = np.asarray(turnover_24h, dtype=np.float64)
     flow = np.full(total.shape, np.nan)
-    flow[1:] = np.maximum(np.diff(total), 0.0)
+    flow[1:] = np.maximum(total[1:] - total[:-1], 0.0)
     return flow
 
 
