@@ -1,0 +1,68 @@
+"""The entry point that Dagster loads: one explicit assembly of all definitions.
+
+What belongs here: which objects exist and which resources they get. Loading it opens no connection and no file besides
+the SQL folder and the strategies' configs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from mts_dagster.defs.history import assets as history
+from mts_dagster.defs.history import schedules as history_schedules
+from mts_dagster.defs.macro import assets as macro
+from mts_dagster.defs.macro import schedules as macro_schedules
+from mts_dagster.defs.operations.jobs import maintenance, maintenance_weekly
+from mts_dagster.defs.quality.checks import build_checks
+from mts_dagster.defs.resources import build_resources
+from mts_dagster.defs.signals import schedules as signal_schedules
+from mts_dagster.defs.signals.assets import build_signal_assets, signal_table
+from mts_dagster.defs.sql_models.assets import build_model_assets, project_of
+from mts_dagster.settings import Settings, get_settings
+from mts_dagster.strategies.registry import load_strategies
+
+SELECTION = dg.AssetSelection
+
+
+def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Assemble everything for ``settings``; ``resources`` replaces single resources, for tests."""
+    project = project_of(settings)
+    strategies = list(load_strategies(settings).values())
+    pulls = [history.coin_universe, history.price_points, history.klines, macro.macro_data]
+    models = build_model_assets(project)
+    signals = build_signal_assets(strategies, project)
+    return dg.Definitions(
+        assets=[*pulls, *models, *signals],
+        asset_checks=build_checks(project, strategies),
+        jobs=[
+            dg.define_asset_job("universe", SELECTION.assets(history.coin_universe)),
+            dg.define_asset_job("market", SELECTION.assets(history.price_points, history.klines)),
+            dg.define_asset_job("macro", SELECTION.assets(macro.macro_data)),
+            dg.define_asset_job("sql_models", SELECTION.assets(*models)),
+            dg.define_asset_job("signals", SELECTION.assets(*models, *signals)),
+            maintenance,
+        ],
+        schedules=[
+            history_schedules.universe_hourly,
+            history_schedules.market_hourly,
+            macro_schedules.macro_6_hourly,
+            signal_schedules.sql_models_hourly,
+            signal_schedules.signals_daily,
+            maintenance_weekly,
+        ],
+        resources={
+            **build_resources(settings, project, [signal_table(strategy) for strategy in strategies]),
+            **(resources or {}),
+        },
+        # Steps are short and fetch in threads; a process for each step costs seconds and buys nothing.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What ``dg``, the webserver and the daemon load."""
+    return build_definitions(get_settings())

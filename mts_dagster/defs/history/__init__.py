@@ -1,0 +1,1 @@
+"""Market history: rankings, price points, klines."""

@@ -1,0 +1,118 @@
+"""Rankings, sampled prices and candles, pulled from CoinGecko, Binance and Bybit.
+
+What belongs here: which partitions ask which client for what. Clients and their combination are in
+``mts_dagster.sources``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pandas as pd
+
+from mts_dagster.defs.common import FETCH_RETRY, MARKET_DATA, SINGLE_RUN, ends_in_failure
+from mts_dagster.lake.io_manager import column_schema
+from mts_dagster.lake.read import read_tables
+from mts_dagster.partitions import coin_daily, daily, slices_of
+from mts_dagster.runs import register_coins
+from mts_dagster.schemas import TABLES
+from mts_dagster.settings import Settings
+from mts_dagster.sources.clients import Clients
+from mts_dagster.sources.history import Collected, candles, prices, universe
+from mts_dagster.tracked import tracked_coins
+
+GROUP = "history"
+ONE_COIN_OF_DAY = dg.MultiToSingleDimensionPartitionMapping("date")
+
+
+@dg.asset(
+    key=["raw", "coin_universe"],
+    partitions_def=daily,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=FETCH_RETRY,
+    pool="coingecko",
+    group_name=GROUP,
+    kinds={"coingecko", "duckdb"},
+    owners=MARKET_DATA,
+    tags={"domain": "market"},
+    code_version="1",
+    description="Coins by market cap as of each day: the top of CoinGecko's ranking and the tracked coins. Today is "
+    "the live ranking; a day filled in later ranks the tracked coins among themselves and says so; a stored live "
+    "ranking is kept. Feeds the coin partitions.",
+    metadata={"dagster/column_schema": column_schema(TABLES["coin_universe"])},
+    io_manager_key="lake",
+)
+@ends_in_failure
+def coin_universe(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], clients: dg.ResourceParam[Clients]
+) -> pd.DataFrame:
+    """Ranking of each day of the run."""
+    slices = slices_of(context.partition_keys)
+    (stored,) = read_tables(settings, [(TABLES["coin_universe"], slices)])
+    frame = universe(
+        clients.coingecko, slices, stored, tracked_coins(settings), settings.universe_size, datetime.now(UTC)
+    )
+    register_coins(context.instance, [*tracked_coins(settings), *frame.loc[frame["in_universe"], "coin"]])
+    return frame
+
+
+@dg.asset(
+    key=["raw", "price_points"],
+    deps=[dg.AssetDep(coin_universe, partition_mapping=ONE_COIN_OF_DAY)],
+    partitions_def=coin_daily,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=FETCH_RETRY,
+    pool="coingecko",
+    group_name=GROUP,
+    kinds={"coingecko", "duckdb"},
+    owners=MARKET_DATA,
+    tags={"domain": "market"},
+    code_version="1",
+    description="Sampled prices, market caps and trailing 24 h volumes of CoinGecko. Points, not OHLCV.",
+    metadata={"dagster/column_schema": column_schema(TABLES["price_points"])},
+    io_manager_key="lake",
+)
+@ends_in_failure
+def price_points(context: dg.AssetExecutionContext, clients: dg.ResourceParam[Clients]) -> pd.DataFrame:
+    """Price points of each coin and day of the run."""
+    return _told(context, prices(clients.coingecko, slices_of(context.partition_keys)))
+
+
+@dg.asset(
+    key=["raw", "klines"],
+    deps=[dg.AssetDep(coin_universe, partition_mapping=ONE_COIN_OF_DAY)],
+    partitions_def=coin_daily,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=FETCH_RETRY,
+    pool="exchanges",
+    group_name=GROUP,
+    kinds={"binance", "bybit", "duckdb"},
+    owners=MARKET_DATA,
+    tags={"domain": "market"},
+    code_version="1",
+    description="Closed candles of the coin's USDT perpetual, 1 h and 1 d by default: Binance, and Bybit where Binance "
+    "has none. A coin without a perpetual has no rows.",
+    metadata={"dagster/column_schema": column_schema(TABLES["klines"])},
+    io_manager_key="lake",
+)
+@ends_in_failure
+def klines(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], clients: dg.ResourceParam[Clients]
+) -> pd.DataFrame:
+    """Candles of each coin and day of the run."""
+    (ranking,) = read_tables(settings, [(TABLES["coin_universe"], None)])
+    tickers = dict(zip(ranking["coin"], ranking["symbol"], strict=True))
+    slices = slices_of(context.partition_keys)
+    return _told(context, candles(clients.venues, slices, settings.kline_intervals, tickers))
+
+
+def _told(context: dg.AssetExecutionContext, collected: Collected) -> pd.DataFrame:
+    """Put what a source could not give into the log and the metadata, so that no gap is silent."""
+    for problem in collected.problems:
+        context.log.warning(problem)
+    if collected.problems:
+        context.add_output_metadata(
+            {"not_covered": dg.MetadataValue.md("\n".join(f"- {p}" for p in collected.problems))}
+        )
+    return collected.frame

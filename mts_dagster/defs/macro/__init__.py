@@ -1,0 +1,1 @@
+"""Macro series of FRED."""

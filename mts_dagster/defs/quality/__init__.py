@@ -1,0 +1,1 @@
+"""Checks: gaps, staleness, look-ahead."""

@@ -1,0 +1,113 @@
+"""One asset for each SQL model: views are created, incremental models replace exactly the run's days.
+
+What belongs here: how a model becomes an asset, with its dependencies, column schema and lineage. Reading and rendering
+the SQL folder is ``mts_dagster.sql_models``, storing is ``mts_dagster.lake``.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, ends_in_failure
+from mts_dagster.errors import ConfigError
+from mts_dagster.lake.io_manager import column_schema, run_origin
+from mts_dagster.lake.replace import replace_select
+from mts_dagster.lake.shared import session
+from mts_dagster.lake.slices import Slice
+from mts_dagster.lake.transaction import Origin
+from mts_dagster.lake.views import replace_view
+from mts_dagster.partitions import daily, slices_of
+from mts_dagster.settings import Settings
+from mts_dagster.sql_models import Dependency, Model, Project, Window, load_project
+
+# Raw tables are cut by coin or indicator too; models are cut by day alone.
+TWO_DIMENSIONS = {("raw", "price_points"), ("raw", "klines"), ("raw", "macro_data")}
+
+
+def project_of(settings: Settings) -> Project:
+    """The SQL folder, with the settings' values in place of the project file's.
+
+    Raises:
+        ConfigError: a file of the folder is wrong, or a model has a materialisation that is not supported.
+    """
+    project = load_project(
+        settings.sql_folder,
+        {
+            "history_start": settings.history_start.isoformat(),
+            "kline_venues": list(settings.kline_venues),
+            "bar_delay_s": settings.bar_delay_s,
+        },
+    )
+    for model in project.models.values():
+        if model.kind == "table":
+            raise ConfigError(f"{model.path}: materialise as view or as incremental microbatch, not as table")
+    return project
+
+
+def build_model_assets(project: Project) -> list[dg.AssetsDefinition]:
+    """Assets of all models, each after what it reads."""
+    return [_model_asset(project, model) for model in project.models.values()]
+
+
+def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
+    is_view = model.kind == "view"
+
+    @dg.asset(
+        key=[model.schema, model.name],
+        deps=_dependencies(project, model),
+        group_name=model.schema,
+        kinds={"sql", "duckdb", "view" if is_view else "table"},
+        owners=MARKET_DATA,
+        tags={"domain": "models"},
+        code_version=model.code_version,
+        description=model.description,
+        metadata={"dagster/column_schema": column_schema(model.table()), "dagster/table_name": model.table().qualified},
+        partitions_def=None if is_view else daily,
+        backfill_policy=None if is_view else SINGLE_RUN,
+    )
+    @ends_in_failure
+    def sql_model(
+        context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.MaterializeResult[None]:
+        slices = [] if is_view else slices_of(context.partition_keys)
+        counts = store(settings, project, model, slices, run_origin(context, model.code_version))
+        return dg.MaterializeResult(metadata=counts)
+
+    return sql_model
+
+
+def store(settings: Settings, project: Project, model: Model, slices: list[Slice], origin: Origin) -> dict[str, int]:
+    """Create the view, or compute the days of ``slices`` inside DuckDB and replace them in one transaction each."""
+    with session(settings, read_only=False) as con:
+        if model.kind == "view":
+            replace_view(con, model.table(), project.render(model), origin)
+            return {}
+        done = [
+            replace_select(con, model.table(), [piece], project.render(model, Window(piece.start, piece.end)), origin)
+            for piece in slices
+        ]
+    return {
+        "rows_in_run": sum(part.rows_inserted for part in done),
+        "rows_replaced": sum(part.rows_deleted for part in done),
+    }
+
+
+def _dependencies(project: Project, model: Model) -> list[dg.AssetDep]:
+    """What the model reads. Views are named and looked through, so that the partitions behind them count."""
+    views = [entry for entry in model.depends_on if _is_view(project, entry)]
+    stored = [entry for entry in project.stored_inputs(model) if entry not in views]
+    return [*(dg.AssetDep(list(entry.key)) for entry in views), *(_dependency(model, entry) for entry in stored)]
+
+
+def _is_view(project: Project, entry: Dependency) -> bool:
+    return entry.name in project.models and project.models[entry.name].kind == "view"
+
+
+def _dependency(model: Model, entry: Dependency) -> dg.AssetDep:
+    """A stored input with its partition mapping; the lookback is the model's own number."""
+    key = list(entry.key)
+    if model.kind == "view":
+        return dg.AssetDep(key)
+    if entry.key in TWO_DIMENSIONS:
+        return dg.AssetDep(key, partition_mapping=dg.MultiToSingleDimensionPartitionMapping("date"))
+    return dg.AssetDep(key, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-entry.lookback_days))

@@ -1,0 +1,137 @@
+"""Replacing slices of a table: the one way in which rows get into the lake.
+
+What belongs here: delete the slice, insert the new rows, check that keys are unique, all in one transaction. Rows come
+from a frame or from a select statement that DuckDB runs itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pandas as pd
+
+from mts_dagster.errors import BadDataError
+from mts_dagster.lake.slices import Slice, any_of, in_words
+from mts_dagster.lake.text import first_line, listed
+from mts_dagster.lake.transaction import Origin, transact
+from mts_dagster.schemas import Table
+
+SHOWN_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What a replacement did."""
+
+    rows_deleted: int
+    rows_inserted: int
+
+
+def replace_frame(
+    con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], frame: pd.DataFrame, origin: Origin
+) -> Replaced:
+    """Replace exactly ``slices`` of ``table`` by ``frame``, which was validated against the contract before.
+
+    Raises:
+        BadDataError: a row lies outside the slices, or a key occurs twice. The stored rows stay as they were.
+    """
+    con.register("mts_frame", frame)
+    try:
+        return replace_select(con, table, slices, "select * from mts_frame", origin)
+    finally:
+        con.unregister("mts_frame")
+
+
+def replace_select(
+    con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], select: str, origin: Origin
+) -> Replaced:
+    """Replace exactly ``slices`` of ``table`` by the rows of ``select``.
+
+    The rows are computed and checked in a temporary table before the lock is taken, so that the lock covers only the
+    write itself.
+
+    Raises:
+        BadDataError: a row lies outside the slices, is null where it must not be or of another type, or a key occurs
+            twice. The stored rows stay as they were.
+    """
+    casts = ", ".join(f'"{column.name}"::{column.sql_type} as "{column.name}"' for column in table.columns)
+    try:
+        con.execute(f"create or replace temp table mts_incoming as select {casts} from ({select}) as incoming")
+    except duckdb.ConversionException as error:
+        raise BadDataError(
+            f"table {table.qualified}: a value does not fit its column: {first_line(error)}; nothing stored"
+        ) from error
+    try:
+        _check_inside(con, table, slices)
+        _check_not_null(con, table)
+        _check_unique(con, table, "temp.mts_incoming")
+        return transact(con, lambda con: _replace(con, table, slices), origin)
+    finally:
+        con.execute("drop table temp.mts_incoming")
+
+
+def _replace(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]) -> Replaced:
+    # By name: a column that the contract gained in its middle was added at the end of the stored table.
+    columns = listed(column.name for column in table.columns)
+    condition, parameters = any_of(table, slices)
+    deleted = _count(con.execute(f"delete from {table.qualified} where {condition}", parameters))
+    inserted = _count(
+        con.execute(
+            f"insert into {table.qualified} ({columns}) "
+            f"select {columns} from temp.mts_incoming order by {listed(table.key)}"
+        )
+    )
+    if not {table.time_column, table.partition_column} - {None} <= set(table.key):
+        # A key that does not tell its slice may also be stored in another one.
+        _check_unique(con, table, f"{table.qualified} semi join temp.mts_incoming using ({listed(table.key)})")
+    return Replaced(deleted, inserted)
+
+
+def _count(result: duckdb.DuckDBPyConnection) -> int:
+    row = result.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _check_inside(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]) -> None:
+    condition, parameters = any_of(table, slices)
+    where = f"from temp.mts_incoming where {condition} is not true"
+    row = con.execute(f"select count(*) {where}", parameters).fetchone()
+    if row and row[0]:
+        decisive = [column for column in (table.time_column, table.partition_column) if column]
+        columns = list(dict.fromkeys([*table.key, *decisive]))
+        shown = con.execute(f"select {listed(columns)} {where} limit {SHOWN_ROWS}", parameters).fetchall()
+        raise BadDataError(
+            f"table {table.qualified}, column {', '.join(decisive)}: {row[0]} rows lie outside the partition "
+            f"{in_words(slices)}, first by {columns}: {_plain(shown)}; nothing stored"
+        )
+
+
+def _check_not_null(con: duckdb.DuckDBPyConnection, table: Table) -> None:
+    for column in table.columns:
+        if column.nullable:
+            continue
+        where = f'from temp.mts_incoming where "{column.name}" is null'
+        row = con.execute(f"select count(*) {where}").fetchone()
+        if row and row[0]:
+            shown = con.execute(f"select {listed(table.key)} {where} limit {SHOWN_ROWS}").fetchall()
+            raise BadDataError(
+                f"table {table.qualified}, column {column.name}: {row[0]} rows are null, first by "
+                f"{list(table.key)}: {_plain(shown)}; nothing stored"
+            )
+
+
+def _check_unique(con: duckdb.DuckDBPyConnection, table: Table, rows: str) -> None:
+    doubled = f"from (select {listed(table.key)}, count(*) as times from {rows} group by all having times > 1)"
+    row = con.execute(f"select sum(times) {doubled}").fetchone()
+    if row and row[0]:
+        shown = con.execute(f"select {listed(table.key)} {doubled} order by all limit {SHOWN_ROWS}").fetchall()
+        raise BadDataError(
+            f"table {table.qualified}, column {', '.join(table.key)}: {int(row[0])} rows share their key, first: "
+            f"{_plain(shown)}; nothing stored"
+        )
+
+
+def _plain(rows: list[tuple[object, ...]]) -> list[tuple[str, ...]]:
+    return [tuple(str(value) for value in row) for row in rows]

@@ -1,0 +1,116 @@
+"""Starting the long-running processes: the Dagster UI, its daemon, and the simulator when asked for.
+
+What belongs here: command lines, environments and ports. What the processes do is theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from honcho.manager import Manager
+
+from mts_dagster.errors import LakeError, MtsError, UsageError
+from mts_dagster.instance.home import environment, prepare
+from mts_dagster.origin_guard import guard_origin
+from mts_dagster.settings import REPOSITORY, Settings, load_settings
+
+LOOPBACK = "127.0.0.1"
+STOP_WAIT_S = 10
+
+
+@contextmanager
+def simulator(arguments: Sequence[str] = ()) -> Iterator[dict[str, str]]:
+    """Run the simulator in a process of its own; yield the environment that points MTS at it.
+
+    Raises:
+        MtsError: the simulator ended before it told its addresses.
+    """
+    command = [sys.executable, "-m", "mts_simulator", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    try:
+        yield _announced_environment(process)
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=STOP_WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def run_all(settings: Settings, *, simulated: bool, port: int | None) -> int:
+    """Run everything until Ctrl-C or until one process ends; return the exit code.
+
+    Raises:
+        UsageError: the UI's port is taken.
+        ConfigError: the home holds data of another kind than the services that it would be filled from.
+    """
+    port = port or settings.dagster_port
+    check_port(port)
+    if not simulated:
+        guard_origin(settings)
+        return _supervise(settings, {}, port)
+    with simulator() as addresses:
+        os.environ.update(addresses)  # the settings of this process and of all below it
+        simulated_settings = load_settings()
+        guard_origin(simulated_settings)
+        return _supervise(simulated_settings, addresses, port)
+
+
+def check_port(port: int) -> None:
+    """Fail in one line when a port on loopback is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            raise UsageError(f"port {port} is in use; choose another with --port or MTS_DAGSTER_PORT") from None
+
+
+def _supervise(settings: Settings, addresses: dict[str, str], port: int) -> int:
+    prepare(settings)
+    variables = {**os.environ, **environment(settings), **addresses}
+    manager = Manager()
+    for name, command in _commands(port).items():
+        manager.add_process(name, shlex.join(command), env=variables, cwd=str(REPOSITORY))
+    sys.stdout.write(f"Dagster UI on http://{LOOPBACK}:{port} (data in {settings.home}); Ctrl-C stops\n")
+    sys.stdout.flush()
+    manager.loop()
+    return 0 if manager.returncode in {-2, -15, 130, 143, 0} else int(manager.returncode or 0)
+
+
+def _commands(port: int) -> dict[str, list[str]]:
+    workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
+    return {
+        "webserver": [
+            sys.executable,
+            "-m",
+            "dagster_webserver",
+            *workspace,
+            "-h",
+            LOOPBACK,
+            "-p",
+            str(port),
+        ],
+        "daemon": [sys.executable, "-m", "dagster", "daemon", "run", *workspace],
+    }
+
+
+def _announced_environment(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Read the simulator's announcement up to its last line."""
+    if process.stdout is None or process.stderr is None:
+        raise LakeError("the simulator was started without pipes")
+    found: dict[str, str] = {}
+    for line in process.stdout:
+        name, separator, value = line.strip().partition("=")
+        if separator and name.startswith("MTS_"):
+            found[name] = value
+        elif line.startswith("simulated time"):
+            return found
+    raise MtsError(f"the simulator did not start: {process.stderr.read().strip() or 'it said nothing'}")

@@ -1,0 +1,130 @@
+"""Running the project's jobs from Python: the command line and the demo do what the UI's buttons do.
+
+What belongs here: choosing partitions, starting a job in this process on the instance that the UI shows, and saying in
+one line why it failed. The work itself is in the assets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+
+from mts_dagster.errors import MtsError, UsageError
+from mts_dagster.partitions import DAY_FORMAT, coins, daily
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+class RunFailedError(MtsError):
+    """A Dagster run failed; the message is the first failed step's own line."""
+
+
+@dataclass(frozen=True)
+class Days:
+    """Whole UTC days, both ends included, as a person says them."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise UsageError(f"the start {self.first} lies after the end {self.last}")
+        known = daily.get_first_partition_key()
+        if known and self.first.strftime(DAY_FORMAT) < known:
+            raise UsageError(
+                f"{self.first} lies before the first partition {known}; set MTS_HISTORY_START to begin earlier"
+            )
+        newest = daily.get_last_partition_key()
+        if newest and self.last.strftime(DAY_FORMAT) > newest:
+            raise UsageError(f"{self.last} lies in the future; the newest partition is {newest} (UTC)")
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """First and last partition key."""
+        return self.first.strftime(DAY_FORMAT), self.last.strftime(DAY_FORMAT)
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.last}"
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """Tags that make one run of a range of partitions; both keys are included."""
+    return {RANGE_START: first, RANGE_END: last}
+
+
+def run_days(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, days: Days) -> str:
+    """Run a job over a range of days in one run; return its run id.
+
+    Raises:
+        RunFailedError: a step failed.
+    """
+    first, last = days.keys
+    return _run(definitions, instance, job, first, last)
+
+
+def run_member_days(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, dimension: str, member: str, days: Days
+) -> str:
+    """Run a job over a range of days of one coin or indicator in one run; return its run id."""
+    first, last = (str(dg.MultiPartitionKey({dimension: member, "date": day})) for day in days.keys)
+    return _run(definitions, instance, job, first, last)
+
+
+def register_coins(instance: dg.DagsterInstance, ids: Iterable[str]) -> None:
+    """Add coins to the coin dimension; known ones stay."""
+    known = set(instance.get_dynamic_partitions(str(coins.name)))
+    new = [coin for coin in dict.fromkeys(ids) if coin not in known]
+    if new:
+        instance.add_dynamic_partitions(str(coins.name), new)
+
+
+def registered_coins(instance: dg.DagsterInstance) -> Sequence[str]:
+    """Coins that have partitions."""
+    return instance.get_dynamic_partitions(str(coins.name))
+
+
+def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
+    result = definitions.resolve_job_def(job).execute_in_process(
+        instance=instance,
+        tags=range_tags(first, last),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise RunFailedError(_first_failure(result))
+    return result.run_id
+
+
+def _first_failure(result: dg.ExecuteInProcessResult) -> str:
+    """The failed check's or step's own words, without its traceback, which stays in the run's log."""
+    failure = next((event for event in result.all_events if event.is_step_failure), None)
+    if failure is None:
+        return f"the run failed before its first step (run {result.run_id}; see its log in the UI)"
+    if checks := _failed_checks(result):
+        return f"{'; '.join(checks)} (run {result.run_id})"
+    data = failure.step_failure_data
+    told = data.user_failure_data.description if data.user_failure_data else None
+    words = told or (data.error.message.strip().splitlines()[0] if data.error else "no reason given")
+    return f"{failure.step_key} failed: {words} (run {result.run_id})"
+
+
+def _failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Blocking checks that failed, each with its asset and what it found."""
+    found = []
+    for event in result.all_events:
+        if event.event_type_value != dg.DagsterEventType.ASSET_CHECK_EVALUATION.value:
+            continue
+        judged = event.asset_check_evaluation_data
+        if judged.blocking and not judged.passed and judged.severity == dg.AssetCheckSeverity.ERROR:
+            rows = judged.metadata.get("failing_rows")
+            count = f" ({rows.value} failing rows)" if rows is not None else ""
+            detail = f": {judged.description}" if judged.description else ""
+            found.append(f"{judged.asset_key.to_user_string()} fails its check {judged.check_name}{count}{detail}")
+    return found

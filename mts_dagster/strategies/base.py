@@ -1,0 +1,225 @@
+"""The interface of a strategy: analyse the market, turn the analysis into signals, tell the parameters.
+
+What belongs here: the abstract class, the rule table that turns conditions into decisions, and parameters. Running
+a strategy honestly over a window is ``decisions.decide``; finding and configuring strategies is ``registry``.
+
+A strategy is causal by contract: what it says about a row depends on that row, on rows of earlier periods and on
+rows of the same period, all within ``lookback_days``. It knows no clock, no file and no Dagster.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any, ClassVar, Generic, Literal, Self, get_args, get_origin
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mts_dagster.strategies.config import ConfigT, StrategyConfig, Tunable, build_config, config_hash
+from mts_dagster.strategies.errors import StrategyError
+from mts_dagster.strategies.market import Market
+
+Direction = Literal["long", "short", "flat"]
+
+FEATURES = "features_daily"
+ANALYSIS_COLUMNS = ("date", "coin", "available_at", "close_usd")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A tunable value of a strategy's config.
+
+    Attributes:
+        name: field of the config.
+        value: what it is now.
+        low: smallest value worth trying, inclusive.
+        high: largest value worth trying, inclusive.
+        step: distance of two neighbours in a grid.
+        integer: whether only whole numbers make sense.
+        description: meaning and unit.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    step: float
+    integer: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of a rule table: the first rule whose condition holds decides.
+
+    Attributes:
+        when: a truth value for each row of the analysis; null counts as false.
+        direction: what to hold if this rule decides.
+        reason: why, as a format string over the analysis' columns and ``config``, e.g.
+            ``"VIX {vix:.1f} above {config.vix_above:.1f}"``.
+    """
+
+    when: pd.Series[bool]
+    direction: Direction
+    reason: str
+
+
+class Strategy(ABC, Generic[ConfigT]):
+    """Base of all strategies: ``class Mine(Strategy[MineConfig])`` in one file, with ``mine.json`` as its config.
+
+    Attributes:
+        name: unique, in snake case; also the name of its asset and of its JSON file.
+        inputs: tables of the lake that it reads.
+        config_type: class of its config, taken from the type argument.
+        config: the validated config.
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]] = (FEATURES,)
+    config_type: ClassVar[type[StrategyConfig]]
+
+    def __init__(self, config: ConfigT) -> None:
+        if not isinstance(config, self.config_type):
+            raise StrategyError(
+                f"strategy {self.name} takes a {self.config_type.__name__}, got a {type(config).__name__}"
+            )
+        self.config: ConfigT = config
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - handed through
+        super().__init_subclass__(**kwargs)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            argument = get_args(base)[0] if get_origin(base) and get_args(base) else None
+            if isinstance(argument, type) and issubclass(argument, StrategyConfig):
+                cls.config_type = argument
+        if inspect.isabstract(cls):
+            return
+        if not _NAME.fullmatch(getattr(cls, "name", "")):
+            raise StrategyError(f"strategy class {cls.__name__} needs a name in snake case, e.g. name = 'my_strategy'")
+        if not hasattr(cls, "config_type"):
+            raise StrategyError(f"strategy {cls.name} needs a config class: class {cls.__name__}(Strategy[MyConfig])")
+
+    @property
+    def description(self) -> str:
+        """First line of the class docstring: what the strategy does."""
+        return (inspect.getdoc(type(self)) or self.name).splitlines()[0]
+
+    @property
+    def config_hash(self) -> str:
+        """Twelve digits that change whenever a value of the config changes."""
+        return config_hash(self.config)
+
+    @property
+    def lookback_days(self) -> int:
+        """Days of input before the first decision day; nothing older may change a decision."""
+        return 0
+
+    @abstractmethod
+    def analyse(self, market: Market) -> pd.DataFrame:
+        """Compute the indicators, one row for each decision to make.
+
+        Returns:
+            A frame with at least ``date`` (day decided on), ``coin``, ``available_at`` (when the decision is
+            possible) and ``close_usd``, and the indicators that the rules use.
+        """
+
+    @abstractmethod
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        """Decide: one row of ``TradingSignals`` for each row of the analysis, flat ones included."""
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Tunable values with their bounds: the config fields marked ``Tunable``."""
+        return tuple(
+            Parameter(
+                name=name,
+                value=getattr(self.config, name),
+                low=mark.low,
+                high=mark.high,
+                step=mark.step,
+                integer=field.annotation is int,
+                description=field.description or "",
+            )
+            for name, field in self.config_type.model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, Tunable)
+        )
+
+    def tuned(self, values: Mapping[str, float]) -> Self:
+        """The same strategy with some parameters changed.
+
+        Raises:
+            ConfigError: a value is not allowed, or there is no such parameter.
+        """
+        return type(self)(build_config(self._config_type(), {**self.config.model_dump(), **values}))
+
+    def first_match(
+        self,
+        analysis: pd.DataFrame,
+        rules: Sequence[Rule],
+        *,
+        otherwise: str,
+        confidence: pd.Series[float],
+        position_size: pd.Series[float],
+        risk_level: pd.Series[str],
+    ) -> pd.DataFrame:
+        """Turn a rule table into signals.
+
+        A row without a close is flat before any rule is asked. Flat rows carry confidence 0, size 0 and low risk.
+
+        Args:
+            analysis: at least the columns that ``analyse`` promises.
+            rules: asked in order, the first whose condition holds decides.
+            otherwise: reason of a flat row that no rule decides, a format string like ``Rule.reason``.
+            confidence: 0..1 for each row, used where it is not flat.
+            position_size: fraction of equity for each row, used where it is not flat.
+            risk_level: low, medium or high for each row, used where it is not flat.
+
+        Returns:
+            ``TradingSignals``, in the order of the analysis.
+        """
+        table = (
+            Rule(analysis["close_usd"].isna(), "flat", "no close price on {date:%Y-%m-%d}"),
+            *rules,
+            Rule(pd.Series(data=True, index=analysis.index), "flat", otherwise),
+        )
+        chosen = np.column_stack([rule.when.to_numpy(dtype=bool, na_value=False) for rule in table]).argmax(axis=1)
+        direction = np.array([rule.direction for rule in table], dtype=object)[chosen]
+        held = direction != "flat"
+        reason = np.empty(len(analysis), dtype=object)
+        for position, rule in enumerate(table):
+            reason[chosen == position] = self._reasons(rule.reason, analysis[chosen == position])
+        return pd.DataFrame(
+            {
+                "date": analysis["date"],
+                "timestamp": analysis["available_at"],
+                "strategy": self.name,
+                "asset": analysis["coin"],
+                "direction": direction,
+                "confidence": np.where(held, confidence, 0.0),
+                "position_size": np.where(held, position_size, 0.0),
+                "risk_level": np.where(held, risk_level, "low"),
+                "price": analysis["close_usd"],
+                "reason": reason,
+                "config_hash": self.config_hash,
+                "available_at": analysis["available_at"],
+            },
+            index=analysis.index,
+        )
+
+    def _config_type(self) -> type[ConfigT]:
+        return type(self.config)
+
+    def _reasons(self, template: str, rows: pd.DataFrame) -> npt.NDArray[np.object_]:
+        """Fill a reason for each row; only the columns that it names are touched."""
+        fields = {re.split(r"[.\[]", field)[0] for _, field, _, _ in Formatter().parse(template) if field}
+        names = sorted(fields & set(rows.columns))
+        columns = [rows[name].tolist() for name in names]
+        values = zip(*columns, strict=True) if names else ((),) * len(rows)
+        texts = [template.format(config=self.config, **dict(zip(names, row, strict=True))) for row in values]
+        return np.array(texts, dtype=object)

@@ -1,0 +1,131 @@
+"""Signal files: the day's decisions as JSON, for programs that do not read the lake.
+
+What belongs here: the shape of the files (a pure builder) and putting them in place (a thin writer). The shape::
+
+    {"timestamp": "2024-03-06T00:01:00Z",
+     "signals": [{"strategy": ..., "asset": ..., "signal": "LONG" | "SHORT" | "FLAT", "confidence": 0..1,
+                  "position_size": fraction of equity, "risk_level": "low" | "medium" | "high",
+                  "price": USD or null, "reason": ...}],
+     "market_context": {"vix_level": index points or null, "correlation_btc_vix": -1..1 or null}}
+
+``signal`` is the position to hold from the next open on, not an order: LONG on two days in a row is one position.
+``timestamp`` is the latest decision in the file. Where a strategy decides more than once a day, the last one
+counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, TypedDict
+from uuid import uuid4
+
+import pandas as pd
+
+BITCOIN = "bitcoin"
+LATEST = "latest.json"
+
+
+class Signal(TypedDict):
+    """One strategy's decision on one asset."""
+
+    strategy: str
+    asset: str
+    signal: str
+    confidence: float
+    position_size: float
+    risk_level: str
+    price: float | None
+    reason: str
+
+
+class MarketContext(TypedDict):
+    """The market at the time of the decisions."""
+
+    vix_level: float | None
+    correlation_btc_vix: float | None
+
+
+class SignalDocument(TypedDict):
+    """Content of one file."""
+
+    timestamp: str
+    signals: list[Signal]
+    market_context: MarketContext
+
+
+def build_documents(signals: pd.DataFrame, features: pd.DataFrame) -> dict[date, SignalDocument]:
+    """One document for each day that has a decision.
+
+    Args:
+        signals: ``TradingSignals``, any number of days and strategies.
+        features: ``features_daily`` of these days; bitcoin's row gives the context, null where there is none.
+    """
+    bitcoin = features[features["coin"] == BITCOIN]
+    context = bitcoin.assign(day=pd.to_datetime(bitcoin["date"])).set_index("day")[["vix", "vix_correlation"]]
+    last = (
+        signals.assign(date=pd.to_datetime(signals["date"]))
+        .sort_values("timestamp")
+        .drop_duplicates(["date", "strategy", "asset"], keep="last")
+    )
+    return {
+        pd.Timestamp(day).date(): {  # type: ignore[arg-type]  # pandas types a group key as any hashable
+            "timestamp": rows["timestamp"].max().tz_convert("UTC").isoformat().replace("+00:00", "Z"),
+            "signals": [_signal(row) for row in rows.sort_values(["strategy", "asset"]).to_dict("records")],
+            "market_context": {
+                "vix_level": _number(context["vix"].get(day)),
+                "correlation_btc_vix": _number(context["vix_correlation"].get(day)),
+            },
+        }
+        for day, rows in last.groupby("date")
+    }
+
+
+def write_documents(folder: Path, documents: Mapping[date, SignalDocument]) -> list[Path]:
+    """Write ``signals_YYYY-MM-DD.json`` for each day, and ``latest.json`` with the newest day in the folder.
+
+    A reader sees the old or the new file, never a part: each is written beside its place and renamed.
+
+    Returns:
+        The files of the days, oldest first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for day in sorted(documents):
+        path = folder / f"signals_{day.isoformat()}.json"
+        _replace(path, json.dumps(documents[day], indent=2, allow_nan=False) + "\n")
+        paths.append(path)
+    newest = max(folder.glob("signals_????-??-??.json"), default=None)
+    if newest is not None:
+        _replace(folder / LATEST, newest.read_text(encoding="utf-8"))
+    return paths
+
+
+def _signal(row: Mapping[Hashable, Any]) -> Signal:
+    return {
+        "strategy": str(row["strategy"]),
+        "asset": str(row["asset"]),
+        "signal": str(row["direction"]).upper(),
+        "confidence": float(row["confidence"]),
+        "position_size": float(row["position_size"]),
+        "risk_level": str(row["risk_level"]),
+        "price": _number(row["price"]),
+        "reason": str(row["reason"]),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """A float, or None where there is no value: JSON knows no NaN."""
+    return None if value is None or pd.isna(value) else float(value)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a file in place in one step."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
