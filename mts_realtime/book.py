@@ -268,8 +268,7 @@ class DeltaBook(OrderBook):
         for price, size in event.bids:
             if size:
                 side[price] = size
-                if price > best:
-                    best = price
+                best = max(best, price)
             else:
                 side.pop(price, None)
         self.best_bid = best if best in side else max(side, default=NO_BID)
@@ -277,8 +276,7 @@ class DeltaBook(OrderBook):
         for price, size in event.asks:
             if size:
                 side[price] = size
-                if price < best:
-                    best = price
+                best = min(best, price)
             else:
                 side.pop(price, None)
         self.best_ask = best if best in side else min(side, default=NO_ASK)
@@ -297,9 +295,7 @@ class DiffBook(DeltaBook):
 
     needs_snapshot = True
 
-    def __init__(
-        self, topic: str, sequencer: Sequencer, snapshot_levels: int, buffer_updates: int = 1000
-    ) -> None:
+    def __init__(self, topic: str, sequencer: Sequencer, snapshot_levels: int, buffer_updates: int = 1000) -> None:
         self._snapshot_levels = snapshot_levels
         self._buffer: deque[BookDelta] = deque(maxlen=buffer_updates)
         super().__init__(topic, sequencer)

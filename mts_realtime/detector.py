@@ -342,5 +342,3 @@ def _quote(market: Market) -> FundingQuote | None:
         hours_to_settlement=wait_ms / HOUR_MS,
         taker_fee_bps=market.taker_fee_bps,
     )
-
-

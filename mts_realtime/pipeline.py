@@ -7,16 +7,14 @@ again). No socket, no file, no clock: time comes with the calls, so a capture gi
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING
-
-from msgspec import Struct
 
 from mts_realtime.detector import Detector, Market
 from mts_realtime.errors import BookError, FrameError, SnapshotStaleError
 from mts_realtime.events import Ack, Feed, FundingUpdate, Pong, Refusal
 from mts_realtime.gaps import Covered, GapLedger, GapReason
 from mts_realtime.recorder import Recorder
+from mts_realtime.sessions import Counters, Order, OrderKind, Session
 from mts_realtime.topics import BookTopic, MarketTopic, Topic
 
 if TYPE_CHECKING:
@@ -24,94 +22,16 @@ if TYPE_CHECKING:
 
     from mts_realtime.analytics.opportunities import Change, Opportunity
     from mts_realtime.analytics.signals import Signal
-    from mts_realtime.events import Event
-    from mts_realtime.exchanges.base import Codec, ConnectionPlan, Exchange
-    from mts_realtime.recorder import Batch, Marker
+    from mts_realtime.events import Event, Subscription
+    from mts_realtime.exchanges.base import ConnectionPlan, Exchange
+    from mts_realtime.recorder import Batch
     from mts_realtime.settings import RealtimeSettings
+    from mts_realtime.writer import Marker
 
 NS_PER_S = 1_000_000_000
 _HOUR_NS = 3600 * NS_PER_S
 _SETTLED_NS = 60 * NS_PER_S
 """A topic that was live this long counts as recovered: its attempts start again at zero."""
-
-
-class OrderKind(StrEnum):
-    """What the shell is asked to do for a connection."""
-
-    RESUBSCRIBE = "resubscribe"
-    SNAPSHOT = "snapshot"
-    RECONNECT = "reconnect"
-
-
-class Order(Struct, frozen=True):
-    """One wish of the pipeline. ``topic`` is empty for the whole connection."""
-
-    kind: OrderKind
-    topic: str
-    reason: str
-
-
-class Session:
-    """One connection as the pipeline sees it.
-
-    Attributes:
-        id: Number of the connection, unique in this process.
-        plan: Where it leads and what it carries.
-        codec: Reader of its frames; merged state dies with it.
-        topics: States of its topics, by the exchange's name.
-        frames: Frames taken.
-        heard_ns: Receipt time of the newest frame, 0 before the first.
-        has_data: Whether any topic became live: only then the connection counts as good.
-        pong_ns: Receipt time of the newest pong.
-        refused: Problems that the exchange reported on this connection.
-        orders: What the shell has not carried out yet.
-    """
-
-    __slots__ = (
-        "codec",
-        "frames",
-        "has_data",
-        "heard_ns",
-        "id",
-        "opened_ns",
-        "orders",
-        "plan",
-        "pong_ns",
-        "refused",
-        "topics",
-        "wake",
-    )
-
-    def __init__(self, session_id: int, plan: ConnectionPlan, codec: Codec, opened_ns: int) -> None:
-        self.id = session_id
-        self.plan = plan
-        self.codec = codec
-        self.topics: dict[str, Topic] = {}
-        self.frames = 0
-        self.opened_ns = opened_ns
-        self.heard_ns = 0
-        self.has_data = False
-        self.pong_ns = 0
-        self.refused: list[str] = []
-        self.orders: list[Order] = []
-        self.wake: Callable[[], None] | None = None
-
-    def order(self, order: Order) -> None:
-        """Leave an order for the shell and wake it."""
-        self.orders.append(order)
-        if self.wake is not None:
-            self.wake()
-
-
-class Counters(Struct):
-    """What happened since the start, for metrics."""
-
-    frames: int = 0
-    quarantined: int = 0
-    unrouted: int = 0
-    resyncs: int = 0
-    handovers: int = 0
-    samples: int = 0
 
 
 class Pipeline:

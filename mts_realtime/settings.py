@@ -64,9 +64,7 @@ class RealtimeSettings(BaseSettings):
     binance_taker_fee_bps: float = Field(5.0, ge=0, description="Taker fee of your Binance tier, basis points.")
 
     bybit_url: str = Field("https://api.bybit.com", description="Bybit v5 REST root.")
-    bybit_ws_url: str = Field(
-        "wss://stream.bybit.com/v5/public/linear", description="Bybit public linear WebSocket."
-    )
+    bybit_ws_url: str = Field("wss://stream.bybit.com/v5/public/linear", description="Bybit public linear WebSocket.")
     bybit_depth: Literal[1, 50, 200, 1000] = Field(50, description="Levels a side of the order book topic.")
     bybit_args_chars: int = Field(20_000, ge=100, le=21_000, description="Most characters of topics on a connection.")
     bybit_topics_per_request: int = Field(50, ge=1, description="Topics in one subscribe request.")

@@ -138,10 +138,7 @@ class BookTopic(Topic):
         self.heard_ns = received_ns
         book = self.book
         try:
-            if kind is BookDelta:
-                changed = book.on_delta(event)  # type: ignore[arg-type]
-            else:
-                changed = book.on_snapshot(event)  # type: ignore[arg-type]
+            changed = book.on_delta(event) if kind is BookDelta else book.on_snapshot(event)  # type: ignore[arg-type]
         except BookError as error:
             self.hub.broke(self, error, received_ns)
             return

@@ -109,9 +109,7 @@ def settlements_within(quote: FundingQuote, holding_hours: float) -> int:
 
 def compare(first: FundingQuote, second: FundingQuote, holding_hours: float) -> FundingSpread:
     """What the pair is expected to earn, if both rates stay as they are for the holding time."""
-    long, short = sorted(
-        (first, second), key=lambda quote: annualised_pct(quote.rate, quote.interval_hours)
-    )
+    long, short = sorted((first, second), key=lambda quote: annualised_pct(quote.rate, quote.interval_hours))
     differential_pct = annualised_pct(short.rate, short.interval_hours) - annualised_pct(long.rate, long.interval_hours)
     settlements_long = settlements_within(long, holding_hours)
     settlements_short = settlements_within(short, holding_hours)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mts_realtime.book import OrderBook
     from mts_realtime.events import BookSnapshot, Event, Feed, Instrument
 
+
 class ConnectionPlan(Struct, frozen=True):
     """One connection: where to, and what it carries.
 
@@ -58,12 +59,12 @@ RestGet = Callable[[RestCall], Awaitable[bytes]]
 """Carries out a call within the exchange's budget and returns the body of a good answer."""
 
 
-class Refused(Struct, frozen=True):
+class Refused(Struct, frozen=True, kw_only=True):
     """Verdict on a failed handshake or REST call."""
 
     problem: str
-    wait_s: float | None
-    terminal: bool
+    wait_s: float | None = None
+    terminal: bool = False
 
     def error(self, exchange: str) -> ExchangeError:
         """The verdict as an exception."""
@@ -81,6 +82,7 @@ class Codec(ABC):
             FrameError: When the frame does not fit its wire type.
         """
 
+    @abstractmethod
     def forget(self, topic: str) -> None:
         """Drop merged state of a topic that is subscribed to again."""
 

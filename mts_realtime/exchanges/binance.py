@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
 
 from mts_realtime.book import DiffBook, OrderBook, PictureBook
 from mts_realtime.events import (
@@ -28,8 +28,20 @@ from mts_realtime.events import (
     TickerUpdate,
 )
 from mts_realtime.exchanges.base import Codec, ConnectionPlan, Exchange, KeepAlive, Refused, RestCall, RestGet
+from mts_realtime.exchanges.binance_wire import (
+    USD_MARGINED,
+    Control,
+    DepthFrame,
+    MarkPriceFrame,
+    Symbol,
+    TickerFrame,
+    decode_envelope,
+    decode_exchange_info,
+    decode_funding_info,
+    decode_rest_depth,
+)
 from mts_realtime.exchanges.sequence import BinanceDiffDepth, BinancePartialDepth
-from mts_realtime.exchanges.wire import Ignored, Price, Size, TolerantDecoder, UnknownFields, WireLevels, parse_number
+from mts_realtime.exchanges.wire import TolerantDecoder, UnknownFields, parse_number
 from mts_realtime.instruments import canonical_symbol
 
 if TYPE_CHECKING:
@@ -42,125 +54,6 @@ _PICTURE = re.compile(r"@depth(5|10|20)(@|$)")
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 _SNAPSHOT_WEIGHT = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
 _DEFAULT_FUNDING_HOURS = 8.0
-_USD_MARGINED = 1
-
-
-class _Depth(Struct, gc=False, kw_only=True):
-    E: int
-    T: int
-    U: int
-    u: int
-    pu: int
-    b: WireLevels
-    a: WireLevels
-    e: Ignored = None
-    s: Ignored = None
-    ps: Ignored = None
-    st: Ignored = None
-
-
-class _DepthFrame(Struct, gc=False, kw_only=True):
-    stream: str
-    data: _Depth
-
-
-class _MarkPrice(Struct, gc=False, kw_only=True):
-    E: int
-    p: Price
-    i: Size
-    r: str
-    T: int
-    P: Ignored = None
-    ap: Ignored = None
-    e: Ignored = None
-    s: Ignored = None
-    ps: Ignored = None
-    st: int = _USD_MARGINED
-
-
-class _MarkPriceFrame(Struct, gc=False, kw_only=True):
-    stream: str
-    data: _MarkPrice
-
-
-class _Ticker(Struct, gc=False, kw_only=True):
-    E: int
-    c: Size
-    v: Size
-    q: Size
-    e: Ignored = None
-    s: Ignored = None
-    p: Ignored = None
-    P: Ignored = None
-    w: Ignored = None
-    Q: Ignored = None
-    o: Ignored = None
-    h: Ignored = None
-    l: Ignored = None  # noqa: E741 - the exchange's name of the day's low
-    O: Ignored = None  # noqa: E741 - the exchange's name of the open time
-    C: Ignored = None
-    F: Ignored = None
-    L: Ignored = None
-    n: Ignored = None
-    nq: Ignored = None
-    ps: Ignored = None
-    st: Ignored = None
-
-
-class _TickerFrame(Struct, gc=False, kw_only=True):
-    stream: str
-    data: _Ticker
-
-
-class _Problem(Struct, gc=False, kw_only=True):
-    code: int
-    msg: str
-
-
-class _Control(Struct, gc=False, kw_only=True):
-    """Answer to a request: ``{"result":null,"id":1}``, or an error in either of its two shapes."""
-
-    id: int | str | None
-    result: Ignored | UnsetType = UNSET
-    error: _Problem | None = None
-    code: int | None = None
-    msg: str | None = None
-
-
-class _Envelope(Struct, gc=False):
-    stream: str | None = None
-
-
-class _RestDepth(Struct, gc=False):
-    lastUpdateId: int  # noqa: N815 - the exchange's spelling
-    E: int
-    T: int
-    bids: WireLevels
-    asks: WireLevels
-
-
-class _Symbol(Struct, gc=False, rename="camel"):
-    symbol: str
-    contract_type: str
-    status: str
-    base_asset: str
-    quote_asset: str
-    filters: list[dict[str, str | int]]
-
-
-class _ExchangeInfo(Struct, gc=False):
-    symbols: list[_Symbol]
-
-
-class _FundingInfo(Struct, gc=False, rename="camel"):
-    symbol: str
-    funding_interval_hours: float
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_rest_depth = msgspec.json.Decoder(_RestDepth, strict=False).decode
-_decode_exchange_info = msgspec.json.Decoder(_ExchangeInfo, strict=False).decode
-_decode_funding_info = msgspec.json.Decoder(list[_FundingInfo], strict=False).decode
 
 
 def _stream_of(raw: bytes) -> str | None:
@@ -168,7 +61,7 @@ def _stream_of(raw: bytes) -> str | None:
     if raw.startswith(_STREAM_PREFIX):
         return raw[11 : raw.index(b'"', 11)].decode()
     try:
-        return _decode_envelope(raw).stream
+        return decode_envelope(raw).stream
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -177,10 +70,10 @@ class BinanceCodec(Codec):
     """Reads the frames of one connection; keeps nothing but what it learned about stream names."""
 
     def __init__(self, unknown: UnknownFields) -> None:
-        self._depth = TolerantDecoder("binance", "depth", _DepthFrame, unknown).decode
-        self._mark_price = TolerantDecoder("binance", "markPrice", _MarkPriceFrame, unknown).decode
-        self._ticker = TolerantDecoder("binance", "ticker", _TickerFrame, unknown).decode
-        self._control = TolerantDecoder("binance", "control", _Control, unknown).decode
+        self._depth = TolerantDecoder("binance", "depth", DepthFrame, unknown).decode
+        self._mark_price = TolerantDecoder("binance", "markPrice", MarkPriceFrame, unknown).decode
+        self._ticker = TolerantDecoder("binance", "ticker", TickerFrame, unknown).decode
+        self._control = TolerantDecoder("binance", "control", Control, unknown).decode
         self._readers: dict[bytes, Callable[[bytes, int], Event | None]] = {}
 
     def parse(self, raw: bytes, received_ns: int) -> tuple[Event, ...]:
@@ -194,6 +87,9 @@ class BinanceCodec(Codec):
             reader = self._reader_of(_stream_of(raw))
         event = reader(raw, received_ns)
         return () if event is None else (event,)
+
+    def forget(self, topic: str) -> None:
+        """Nothing is merged here."""
 
     def _reader_of(self, stream: str | None) -> Callable[[bytes, int], Event | None]:
         if stream is None:
@@ -221,7 +117,7 @@ class BinanceCodec(Codec):
     def _read_mark_price(self, raw: bytes, received_ns: int) -> FundingUpdate | None:
         frame = self._mark_price(raw)
         data = frame.data
-        if data.st != _USD_MARGINED:
+        if data.st != USD_MARGINED:
             return None
         rate = parse_number("binance", "markPrice: r", data.r)
         return FundingUpdate(frame.stream, data.E, received_ns, data.p, data.i or None, rate, data.T or None, None)
@@ -241,7 +137,7 @@ class BinanceCodec(Codec):
         return Ack(request)
 
 
-def _read_nothing(raw: bytes, received_ns: int) -> None:  # noqa: ARG001 - a reader's signature
+def _read_nothing(raw: bytes, received_ns: int) -> None:
     """A stream that nobody subscribed to."""
 
 
@@ -319,8 +215,8 @@ class Binance(Exchange):
 
     async def instruments(self, get: RestGet) -> dict[str, Instrument]:
         """Read ``exchangeInfo`` and ``fundingInfo``; a symbol absent from the latter settles every 8 hours."""
-        listed = _decode_exchange_info(await get(RestCall("/fapi/v1/exchangeInfo", {}, 1)))
-        adjusted = _decode_funding_info(await get(RestCall("/fapi/v1/fundingInfo", {}, 0)))
+        listed = decode_exchange_info(await get(RestCall("/fapi/v1/exchangeInfo", {}, 1)))
+        adjusted = decode_funding_info(await get(RestCall("/fapi/v1/fundingInfo", {}, 0)))
         hours = {row.symbol: row.funding_interval_hours for row in adjusted}
         return {
             row.symbol: _instrument(row, hours.get(row.symbol, _DEFAULT_FUNDING_HOURS))
@@ -338,21 +234,21 @@ class Binance(Exchange):
 
     def parse_snapshot(self, topic: str, body: bytes, received_ns: int) -> BookSnapshot:
         """Read the depth call's answer."""
-        depth = _decode_rest_depth(body)
+        depth = decode_rest_depth(body)
         return BookSnapshot(topic, depth.T, received_ns, depth.lastUpdateId, None, None, depth.bids, depth.asks)
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int) -> Refused | None:
         """Bans carry their end; a blocked location is for good; 5xx may be tried again."""
-        if status < 400:  # noqa: PLR2004 - HTTP's border between answers and errors
+        if status < HTTPStatus.BAD_REQUEST:
             return None
         text = body[:300].decode(errors="replace")
         if status in (418, 429):
-            return Refused(f"HTTP {status}, too many requests: {text}", _ban_wait_s(headers, text, now_ms), False)
+            wait_s = _ban_wait_s(headers, text, now_ms)
+            return Refused(problem=f"HTTP {status}, too many requests: {text}", wait_s=wait_s)
         if status in (403, 451):
-            return Refused(
-                f"HTTP {status}, this location or network is blocked; use another host or exchange: {text}", None, True
-            )
-        return Refused(f"HTTP {status}: {text}", None, status < 500)  # noqa: PLR2004 - HTTP's border to server errors
+            problem = f"HTTP {status}, this location or network is blocked; use another host or exchange: {text}"
+            return Refused(problem=problem, terminal=True)
+        return Refused(problem=f"HTTP {status}: {text}", terminal=status < HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _requests(method: str, topics: Sequence[str], request_id: int) -> list[str]:
@@ -371,7 +267,7 @@ def _ban_wait_s(headers: Mapping[str, str], text: str, now_ms: int) -> float:
     return 60.0 - now_ms / 1000.0 % 60.0
 
 
-def _instrument(row: _Symbol, funding_interval_hours: float) -> Instrument:
+def _instrument(row: Symbol, funding_interval_hours: float) -> Instrument:
     filters = {str(item["filterType"]): item for item in row.filters}
     lot = filters["LOT_SIZE"]
     return Instrument(

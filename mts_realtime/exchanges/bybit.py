@@ -8,10 +8,11 @@ separate connections: funding never waits behind books. Sequence rules: ``sequen
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 
 from mts_realtime.book import DeltaBook, OrderBook
 from mts_realtime.errors import ExchangeError, FrameError
@@ -29,8 +30,18 @@ from mts_realtime.events import (
     TickerUpdate,
 )
 from mts_realtime.exchanges.base import Codec, ConnectionPlan, Exchange, KeepAlive, Refused, RestCall, RestGet
+from mts_realtime.exchanges.bybit_wire import (
+    BookFrame,
+    Control,
+    InstrumentRow,
+    Ticker,
+    TickerFrame,
+    decode_answer,
+    decode_envelope,
+    decode_instruments,
+)
 from mts_realtime.exchanges.sequence import BybitOrderBook
-from mts_realtime.exchanges.wire import Ignored, TolerantDecoder, UnknownFields, WireLevels, parse_number
+from mts_realtime.exchanges.wire import TolerantDecoder, UnknownFields, parse_number
 from mts_realtime.instruments import canonical_symbol
 
 if TYPE_CHECKING:
@@ -46,126 +57,12 @@ _OVERRUN_WAIT_S = 600.0
 _RETRYABLE_CODES = frozenset({10000, 10006, 10016, 10018, 10429})
 
 
-class _Book(Struct, gc=False, kw_only=True):
-    b: WireLevels
-    a: WireLevels
-    u: int
-    seq: int
-    s: Ignored = None
-
-
-class _BookFrame(Struct, gc=False, kw_only=True):
-    topic: str
-    type: str
-    ts: int
-    data: _Book
-    cts: int | None = None
-
-
-class _Ticker(Struct, gc=False, kw_only=True, rename="camel", omit_defaults=True):
-    mark_price: str | UnsetType = UNSET
-    index_price: str | UnsetType = UNSET
-    funding_rate: str | UnsetType = UNSET
-    next_funding_time: str | UnsetType = UNSET
-    funding_interval_hour: str | UnsetType = UNSET
-    last_price: str | UnsetType = UNSET
-    volume24h: str | UnsetType = UNSET
-    turnover24h: str | UnsetType = UNSET
-    open_interest: str | UnsetType = UNSET
-    symbol: Ignored = None
-    tick_direction: Ignored = None
-    price24h_pcnt: Ignored = msgspec.field(name="price24hPcnt", default=None)
-    prev_price24h: Ignored = msgspec.field(name="prevPrice24h", default=None)
-    high_price24h: Ignored = msgspec.field(name="highPrice24h", default=None)
-    low_price24h: Ignored = msgspec.field(name="lowPrice24h", default=None)
-    prev_price1h: Ignored = msgspec.field(name="prevPrice1h", default=None)
-    open_interest_value: Ignored = None
-    single_open_interest: Ignored = None
-    single_open_interest_value: Ignored = None
-    funding_cap: Ignored = None
-    bid1_price: Ignored = msgspec.field(name="bid1Price", default=None)
-    bid1_size: Ignored = msgspec.field(name="bid1Size", default=None)
-    ask1_price: Ignored = msgspec.field(name="ask1Price", default=None)
-    ask1_size: Ignored = msgspec.field(name="ask1Size", default=None)
-    pre_open_price: Ignored = None
-    pre_qty: Ignored = None
-    cur_pre_listing_phase: Ignored = None
-    delivery_time: Ignored = None
-    delivery_fee_rate: Ignored = None
-    predicted_delivery_price: Ignored = None
-    basis_rate: Ignored = None
-    basis_rate_year: Ignored = None
-    basis: Ignored = None
-
-
-class _TickerFrame(Struct, gc=False, kw_only=True):
-    topic: str
-    type: str
-    ts: int
-    data: _Ticker
-    cs: Ignored = None
-
-
-class _Control(Struct, gc=False, kw_only=True):
-    """Answers to requests and pings. The pong's ``op`` is ``ping``: only ``ret_msg`` tells."""
-
-    success: bool
-    ret_msg: str
-    op: str
-    req_id: str = ""
-    conn_id: Ignored = None
-
-
-class _Envelope(Struct, gc=False):
-    topic: str | None = None
-
-
-class _PriceFilter(Struct, gc=False, rename="camel"):
-    tick_size: float
-
-
-class _LotSizeFilter(Struct, gc=False, rename="camel"):
-    qty_step: float
-    min_order_qty: float
-    min_notional_value: float = 0.0
-
-
-class _Instrument(Struct, gc=False, rename="camel"):
-    symbol: str
-    contract_type: str
-    status: str
-    base_coin: str
-    quote_coin: str
-    price_filter: _PriceFilter
-    lot_size_filter: _LotSizeFilter
-    funding_interval: int
-
-
-class _InstrumentPage(Struct, gc=False, rename="camel"):
-    rows: list[_Instrument] = msgspec.field(name="list")
-    next_page_cursor: str = ""
-
-
-class _InstrumentAnswer(Struct, gc=False, rename="camel"):
-    result: _InstrumentPage
-
-
-class _Answer(Struct, gc=False, rename="camel"):
-    ret_code: int
-    ret_msg: str = ""
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_instruments = msgspec.json.Decoder(_InstrumentAnswer, strict=False).decode
-_decode_answer = msgspec.json.Decoder(_Answer, strict=False).decode
-
-
 def _topic_of(raw: bytes) -> str | None:
     """Topic of a data frame, ``None`` for a control frame; never relies on the order of members."""
     if raw.startswith(_TOPIC_PREFIX):
         return raw[10 : raw.index(b'"', 10)].decode()
     try:
-        return _decode_envelope(raw).topic
+        return decode_envelope(raw).topic
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -188,9 +85,9 @@ class BybitCodec(Codec):
     """Reads the frames of one connection and merges its sparse tickers."""
 
     def __init__(self, unknown: UnknownFields) -> None:
-        self._book = TolerantDecoder("bybit", "orderbook", _BookFrame, unknown).decode
-        self._ticker = TolerantDecoder("bybit", "tickers", _TickerFrame, unknown).decode
-        self._control = TolerantDecoder("bybit", "control", _Control, unknown).decode
+        self._book = TolerantDecoder("bybit", "orderbook", BookFrame, unknown).decode
+        self._ticker = TolerantDecoder("bybit", "tickers", TickerFrame, unknown).decode
+        self._control = TolerantDecoder("bybit", "control", Control, unknown).decode
         self._merged: dict[str, _Merged] = {}
 
     def parse(self, raw: bytes, received_ns: int) -> tuple[Event, ...]:
@@ -220,9 +117,7 @@ class BybitCodec(Codec):
             return BookSnapshot(frame.topic, time_ms, received_ns, data.u, None, data.seq, data.b, data.a)
         if frame.type != "delta":
             raise FrameError("bybit", f"orderbook: type {frame.type!r} is neither snapshot nor delta")
-        return BookDelta(
-            frame.topic, time_ms, received_ns, data.u, data.u, data.u - 1, data.seq, data.b, data.a
-        )
+        return BookDelta(frame.topic, time_ms, received_ns, data.u, data.u, data.u - 1, data.seq, data.b, data.a)
 
     def _read_ticker(self, raw: bytes, received_ns: int) -> tuple[Event, ...]:
         frame = self._ticker(raw)
@@ -241,7 +136,7 @@ class BybitCodec(Codec):
         return Ack(frame.req_id) if frame.success else Refusal(frame.req_id, frame.ret_msg)
 
 
-def _merge(merged: _Merged, data: _Ticker) -> None:
+def _merge(merged: _Merged, data: Ticker) -> None:
     """Overwrite what the message carries; an empty text means that there is no value any more."""
     for name in _Merged.__struct_fields__:
         text = getattr(data, name)
@@ -358,7 +253,7 @@ class Bybit(Exchange):
         found: dict[str, Instrument] = {}
         query = {"category": "linear", "limit": "1000"}
         while True:
-            page = _decode_instruments(await get(RestCall("/v5/market/instruments-info", query, 1))).result
+            page = decode_instruments(await get(RestCall("/v5/market/instruments-info", query, 1))).result
             found |= {
                 row.symbol: _instrument(row)
                 for row in page.rows
@@ -379,27 +274,28 @@ class Bybit(Exchange):
     def classify(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int) -> Refused | None:
         """HTTP first, then ``retCode``: most refusals come with HTTP 200."""
         text = body[:300].decode(errors="replace")
-        if status == 403:  # noqa: PLR2004 - HTTP's word for forbidden
+        if status == HTTPStatus.FORBIDDEN:
             if "too frequent" in text:
-                return Refused(f"HTTP 403, too many requests: {text}", _OVERRUN_WAIT_S, False)
-            return Refused(f"HTTP 403, this location is blocked; use a regional host: {text}", None, True)
-        if status == 429:  # noqa: PLR2004 - HTTP's word for too many requests
-            return Refused(f"HTTP 429, the exchange protects itself: {text}", None, False)
-        if status >= 400:  # noqa: PLR2004 - HTTP's border between answers and errors
-            return Refused(f"HTTP {status}: {text}", None, status < 500)  # noqa: PLR2004 - and to server errors
-        if not body:
-            return None
-        try:
-            answer = _decode_answer(body)
-        except msgspec.DecodeError:
-            return Refused(f"HTTP {status} with a body that is not Bybit's JSON: {text}", None, False)
-        if answer.ret_code == 0:
-            return None
-        return Refused(
-            f"retCode {answer.ret_code}: {answer.ret_msg}",
-            _reset_wait_s(headers, now_ms),
-            answer.ret_code not in _RETRYABLE_CODES,
-        )
+                return Refused(problem=f"HTTP 403, too many requests: {text}", wait_s=_OVERRUN_WAIT_S)
+            return Refused(problem=f"HTTP 403, this location is blocked; use a regional host: {text}", terminal=True)
+        if status >= HTTPStatus.BAD_REQUEST:
+            for_good = status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS
+            return Refused(problem=f"HTTP {status}: {text}", terminal=for_good)
+        return _refused_in_body(body, text, headers, now_ms) if body else None
+
+
+def _refused_in_body(body: bytes, text: str, headers: Mapping[str, str], now_ms: int) -> Refused | None:
+    try:
+        answer = decode_answer(body)
+    except msgspec.DecodeError:
+        return Refused(problem=f"a body that is not Bybit's JSON: {text}")
+    if answer.ret_code == 0:
+        return None
+    return Refused(
+        problem=f"retCode {answer.ret_code}: {answer.ret_msg}",
+        wait_s=_reset_wait_s(headers, now_ms),
+        terminal=answer.ret_code not in _RETRYABLE_CODES,
+    )
 
 
 def _by_length(subscriptions: Sequence[Subscription], limit: int) -> list[tuple[Subscription, ...]]:
@@ -421,7 +317,7 @@ def _reset_wait_s(headers: Mapping[str, str], now_ms: int) -> float | None:
     return max(0.0, (int(reset) - now_ms) / 1000.0) if reset.isdigit() else None
 
 
-def _instrument(row: _Instrument) -> Instrument:
+def _instrument(row: InstrumentRow) -> Instrument:
     return Instrument(
         exchange="bybit",
         venue_symbol=row.symbol,

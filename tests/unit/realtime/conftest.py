@@ -60,8 +60,8 @@ def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
-    def make(**overrides: Any) -> RealtimeSettings:
-        return RealtimeSettings(**{"home": tmp_path / "home", **overrides})
+    def make(**overrides: object) -> RealtimeSettings:
+        return RealtimeSettings(**{"home": tmp_path / "home", **overrides})  # type: ignore[arg-type]
 
     return make
 
@@ -70,8 +70,8 @@ def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 def make_instrument() -> Callable[..., Instrument]:
     """An instrument with small steps."""
 
-    def make(exchange: str = "binance", symbol: str = "BTCUSDT", **overrides: Any) -> Instrument:
-        values = {
+    def make(exchange: str = "binance", symbol: str = "BTCUSDT", **overrides: object) -> Instrument:
+        values: dict[str, Any] = {
             "exchange": exchange,
             "venue_symbol": symbol,
             "symbol": symbol,

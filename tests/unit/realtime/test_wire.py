@@ -41,7 +41,7 @@ def test_text_prices_become_floats(decoder: TolerantDecoder[_Outer]) -> None:
 def test_unknown_member_is_counted_and_skipped(decoder: TolerantDecoder[_Outer], unknown: UnknownFields) -> None:
     """A new member costs nothing but a count under its path."""
     assert decoder.decode(GROWN).data.levels == [(1.5, 2.0)]
-    assert unknown == {("outer", ".data.st"): 1} or unknown == {("outer", "data.st"): 1}
+    assert unknown == {("outer", "data.st"): 1}
 
 
 def test_census_goes_on_after_the_first_unknown_member(
