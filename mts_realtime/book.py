@@ -21,11 +21,12 @@ from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from mts_realtime.errors import CrossedBookError, SequenceGapError, SnapshotStaleError
+from mts_realtime.errors import BookError, CrossedBookError, SequenceGapError, SnapshotStaleError
+from mts_realtime.events import BookDelta, BookSnapshot
 from mts_realtime.exchanges.sequence import Verdict
 
 if TYPE_CHECKING:
-    from mts_realtime.events import BookDelta, BookSnapshot, Levels
+    from mts_realtime.events import Levels
     from mts_realtime.exchanges.sequence import Sequencer
 
 NO_ASK = float("inf")
@@ -286,12 +287,20 @@ class DiffBook(DeltaBook):
     """A book whose snapshot comes over REST (Binance diff depth).
 
     While SYNCING it keeps the newest ``buffer_updates`` updates. A snapshot newer than all of them waits for the
-    update that bridges it. A snapshot shows at most ``snapshot_levels`` a side, and a level beyond them stays
-    unknown until it changes; so a book that began with a full side is trusted only inside the snapshot's price
-    range, and asks for a new snapshot when the wanted levels leave it.
+    update that bridges it.
+
+    A snapshot shows at most ``snapshot_levels`` a side; a level beyond them stays unknown until it changes, so the
+    book thins out where the price moves away from the snapshot (BTC leaves 1000 levels within minutes). Before the
+    wanted levels reach the end of what the snapshot showed, ``refresh_due`` asks for another one; it is spliced into
+    a successor beside the LIVE book, which takes its levels over without a gap.
+
+    Attributes:
+        floor: Lowest bid that the snapshot showed, 0 when it showed all of them.
+        ceiling: Highest ask that the snapshot showed, infinite when it showed all of them.
+        refresh_due: Whether the wanted levels come near either.
     """
 
-    __slots__ = ("_buffer", "_ceiling", "_floor", "_pruned_at", "_snapshot_levels", "_waiting")
+    __slots__ = ("_buffer", "ceiling", "floor", "_snapshot_levels", "_successor", "_waiting", "refresh_due")
 
     needs_snapshot = True
 
@@ -301,28 +310,37 @@ class DiffBook(DeltaBook):
         super().__init__(topic, sequencer)
 
     def clear(self) -> None:
-        """Forget levels, position, buffered updates and the trusted range."""
+        """Forget levels, position, buffered updates, and what the snapshot showed."""
         super().clear()
         self._buffer.clear()
         self._waiting = False
-        self._floor = NO_BID
-        self._ceiling = NO_ASK
-        self._pruned_at = 0
+        self.floor = NO_BID
+        self.ceiling = NO_ASK
+        self._successor: DiffBook | None = None
+        self.refresh_due = False
+
+    def begin_refresh(self) -> None:
+        """A further snapshot was asked for: collect updates for it while this book goes on."""
+        self.refresh_due = False
+        self._successor = DiffBook(self.topic, type(self.sequencer)(self.topic), self._snapshot_levels)
+        self._successor.begin()
 
     def on_snapshot(self, event: BookSnapshot) -> bool:
-        """Splice the snapshot into the buffered updates.
+        """Splice the snapshot into the buffered updates; for a LIVE book it goes to the successor.
 
         Raises:
             SnapshotStaleError: When it is older than the first buffered update; the book stays SYNCING.
         """
+        if self.state is BookState.LIVE:
+            self._feed_successor(event)
+            return False
         if self.state is not BookState.SYNCING:
             return False
         self._judge_snapshot(event)
         self._replace(event)
         full = self._snapshot_levels
-        self._floor = min(self.bids) if len(self.bids) >= full else NO_BID
-        self._ceiling = max(self.asks) if len(self.asks) >= full else NO_ASK
-        self._pruned_at = 2 * (len(self.bids) + len(self.asks)) + 1000
+        self.floor = min(self.bids) if len(self.bids) >= full else NO_BID
+        self.ceiling = max(self.asks) if len(self.asks) >= full else NO_ASK
         self._waiting = True
         buffered, last = list(self._buffer), event.last_id
         self._buffer.clear()
@@ -341,7 +359,9 @@ class DiffBook(DeltaBook):
         """Apply to a LIVE book, bridge a waiting snapshot, or buffer."""
         if self.state is BookState.LIVE:
             changed = super().on_delta(event)
-            if len(self.bids) + len(self.asks) > self._pruned_at:
+            if self._successor is not None:
+                self._feed_successor(event)
+            elif len(self.bids) + len(self.asks) > 8 * self._snapshot_levels:
                 self._prune()
             return changed
         if self.state is not BookState.SYNCING:
@@ -357,17 +377,31 @@ class DiffBook(DeltaBook):
             raise SnapshotStaleError(self.topic, gap.detail) from None
 
     def checked_top(self, levels: int) -> tuple[Levels, Levels]:
-        """Best levels, proven as always and inside the range that the snapshot showed.
-
-        Raises:
-            CrossedBookError: When levels are out of order.
-            SnapshotStaleError: When the price moved so far that the wanted levels may be incomplete.
-        """
+        """Best levels, proven as always; notes when they come near the end of what the snapshot showed."""
         bids, asks = super().checked_top(levels)
-        if (bids and bids[-1][0] < self._floor) or (asks and asks[-1][0] > self._ceiling):
-            self.invalidate()
-            raise SnapshotStaleError(self.topic, "the price left the range of the snapshot")
+        if bids and asks and self._successor is None:
+            reach = (asks[-1][0] - bids[-1][0]) / 2.0
+            self.refresh_due = bids[-1][0] - reach < self.floor or asks[-1][0] + reach > self.ceiling
         return bids, asks
+
+    def _feed_successor(self, event: BookSnapshot | BookDelta) -> None:
+        """Let the successor catch up; take its levels once it stands where this book stands."""
+        successor = self._successor
+        if successor is None:
+            return
+        try:
+            if isinstance(event, BookDelta):
+                successor.on_delta(event)
+            else:
+                successor.on_snapshot(event)
+        except BookError:
+            self._successor = None  # a further sample asks again
+            return
+        if successor.state is BookState.LIVE and successor.last_id == self.last_id:
+            self.bids, self.asks = successor.bids, successor.asks
+            self.best_bid, self.best_ask = successor.best_bid, successor.best_ask
+            self.floor, self.ceiling = successor.floor, successor.ceiling
+            self._successor = None
 
     def _continue(self, event: BookDelta) -> bool:
         """Apply an update to the waiting snapshot; the first one that fits makes the book LIVE."""
@@ -381,7 +415,6 @@ class DiffBook(DeltaBook):
         return True
 
     def _prune(self) -> None:
-        """Forget levels outside the trusted range: they are incomplete, and would only pile up over weeks."""
-        self.bids = {price: size for price, size in self.bids.items() if price >= self._floor}
-        self.asks = {price: size for price, size in self.asks.items() if price <= self._ceiling}
-        self._pruned_at = 2 * (len(self.bids) + len(self.asks)) + 1000
+        """Forget levels far from the price: they are incomplete, and would only pile up over weeks."""
+        bids, asks = self.top(2 * self._snapshot_levels)
+        self.bids, self.asks = dict(bids), dict(asks)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mts_realtime.book import DiffBook
 from mts_realtime.detector import Detector, Market
 from mts_realtime.errors import BookError, FrameError, SnapshotStaleError
 from mts_realtime.events import Ack, Feed, FundingUpdate, Pong, Refusal
@@ -269,6 +270,8 @@ class Pipeline:
             self.broke(topic, error, received_ns)
             return
         book, market = topic.book, topic.market
+        if isinstance(book, DiffBook) and book.refresh_due:
+            self._refresh(topic, book, received_ns)
         position = (book.exchange_time_ms, book.received_ns, book.last_id, book.cross_id)
         while topic.sample_due_ns <= received_ns:
             if self._record:
@@ -277,6 +280,13 @@ class Pipeline:
             self.counters.samples += 1
             topic.updates = 0
             topic.sample_due_ns += self._grid_ns
+
+    def _refresh(self, topic: BookTopic, book: DiffBook, at_ns: int) -> None:
+        """The price moves out of the snapshot: order another one, unless one was ordered a moment ago."""
+        if at_ns - topic.asked_ns > self.settings.subscribe_timeout_s * NS_PER_S:
+            topic.asked_ns = at_ns
+            book.begin_refresh()
+            self.sessions[topic.session_id].order(Order(OrderKind.SNAPSHOT, topic.subscription.topic, "refresh"))
 
     def sample_ticker(self, topic: MarketTopic, received_ns: int) -> None:
         """The same for a ticker."""

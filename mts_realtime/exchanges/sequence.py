@@ -25,6 +25,8 @@ class Verdict(IntEnum):
 class Sequencer(Protocol):
     """Judges the updates of one topic."""
 
+    def __init__(self, topic: str) -> None: ...
+
     def snapshot(self, event: BookSnapshot) -> Verdict:
         """Judge a full picture."""
         ...

@@ -15,7 +15,6 @@ from mts_realtime.events import Instrument
 from mts_realtime.settings import RealtimeSettings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-_TO_NS = {"binance_2024": 1, "binance_2023": 1_000, "bybit": 1_000_000_000}
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +28,15 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def wrapped_frames(shared_data: Path) -> Callable[[str, int], Iterator[tuple[int, bytes]]]:
-    """Reads a wrapped recording as (receipt time in ns, raw frame), sent frames left out."""
+    """Reads a wrapped recording as (receipt time in ns, raw frame as it was sent), sent frames left out."""
 
     def read(name: str, ns_per_unit: int) -> Iterator[tuple[int, bytes]]:
         with gzip.open(shared_data / "frames" / name) as lines:
             for line in lines:
-                entry = json.loads(line)
+                wrapper, _, rest = line.rstrip().partition(b',"frame":')
+                entry = json.loads(wrapper + b"}")
                 if entry.get("dir") != "send":
-                    raw = json.dumps(entry["frame"], separators=(",", ":")).encode()
-                    yield round(entry["ts"] * ns_per_unit), raw
+                    yield round(entry["ts"] * ns_per_unit), rest[:-1]
 
     return read
 
