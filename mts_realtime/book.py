@@ -300,7 +300,7 @@ class DiffBook(DeltaBook):
         refresh_due: Whether the wanted levels come near either.
     """
 
-    __slots__ = ("_buffer", "ceiling", "floor", "_snapshot_levels", "_successor", "_waiting", "refresh_due")
+    __slots__ = ("_buffer", "_snapshot_levels", "_successor", "_waiting", "ceiling", "floor", "refresh_due")
 
     needs_snapshot = True
 

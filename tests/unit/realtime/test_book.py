@@ -241,10 +241,10 @@ def test_diff_book_asks_for_a_refresh_before_the_price_leaves_its_snapshot() -> 
     """Levels beyond a full snapshot are unknown, so a new one is due while there is still room."""
     book = wide_diff_book()
     book.checked_top(1)
-    assert not book.refresh_due
+    before = book.refresh_due
     book.on_delta(delta(6, [(100.0, 0.0), (99.0, 0.0)], [(99.0, 1.0)], previous=5))
     assert book.checked_top(1) == ([(98.0, 1.0)], [(99.0, 1.0)])
-    assert book.refresh_due
+    assert (before, book.refresh_due) == (False, True)
     assert state(book) is BookState.LIVE
 
 
