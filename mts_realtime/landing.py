@@ -161,7 +161,7 @@ SORT_KEYS: dict[str, tuple[str, ...]] = {
     "order_book": ("symbol", "timestamp"),
     "funding": ("symbol", "timestamp", "exchange_time"),
     "tickers": ("symbol", "timestamp"),
-    "gaps": ("dataset", "topic", "gap_start", "gap_end"),
+    "gaps": ("dataset", "topic", "timestamp", "gap_start"),
     "opportunities": ("opportunity_id",),
     "signals": ("timestamp", "kind", "symbol", "exchanges"),
 }

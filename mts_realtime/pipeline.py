@@ -76,7 +76,7 @@ class Pipeline:
         self._tick_lag_ns = self._grid_ns // 4
         samples = max(1, int(settings.flush_interval_ns * 0.8) // self._grid_ns)
         self._flush_ns = samples * self._grid_ns
-        self._tick_at_ns = self._next_tick(started_ns)
+        self._tick_at_ns = self._next_grid(started_ns) + self._tick_lag_ns
 
     # Connections
 
@@ -312,14 +312,7 @@ class Pipeline:
         """A moment after each grid time: sample what had no event since, look for silence, cut batches."""
         self.now_ns = at_ns
         grid_ns = at_ns - self._tick_lag_ns
-        for topic in list(self.active.values()):
-            if not topic.live:
-                continue
-            if isinstance(topic, BookTopic):
-                if topic.sample_due_ns <= grid_ns:
-                    self.sample_book(topic, grid_ns)
-            elif isinstance(topic, MarketTopic) and topic.sample_due_ns <= grid_ns:
-                self.sample_ticker(topic, grid_ns)
+        self._sample_all(grid_ns)
         self.detector.on_tick(at_ns)
         for session in list(self.sessions.values()):
             self._watch(session, at_ns)
@@ -327,6 +320,15 @@ class Pipeline:
             self.ledger.roll(grid_ns)
         if grid_ns % self._flush_ns == 0:
             self._cut(at_ns)
+
+    def _sample_all(self, until_ns: int) -> None:
+        """Write what is due and was not written by an event of its own."""
+        for topic in list(self.active.values()):
+            if topic.live and topic.sample_due_ns <= until_ns:
+                if isinstance(topic, BookTopic):
+                    self.sample_book(topic, until_ns)
+                elif isinstance(topic, MarketTopic):
+                    self.sample_ticker(topic, until_ns)
 
     def _watch(self, session: Session, at_ns: int) -> None:
         """Find topics and connections that should have spoken."""
@@ -417,6 +419,7 @@ class Pipeline:
     def finish(self, at_ns: int) -> None:
         """The sidecar ends in order: everything that is open is declared, and the last batch is cut."""
         self.advance(at_ns)
+        self._sample_all(at_ns)
         self.detector.expire_all(at_ns)
         self.ledger.roll(at_ns)
         self._cut(at_ns, clean=True)
@@ -424,10 +427,6 @@ class Pipeline:
     def _next_grid(self, at_ns: int) -> int:
         """First grid time after a moment."""
         return (at_ns // self._grid_ns + 1) * self._grid_ns
-
-    def _next_tick(self, at_ns: int) -> int:
-        """First tick after a moment."""
-        return ((at_ns - self._tick_lag_ns) // self._grid_ns + 1) * self._grid_ns + self._tick_lag_ns
 
     def _signal(self, signal: Signal) -> None:
         if self._record:
