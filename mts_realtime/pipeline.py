@@ -7,6 +7,7 @@ again). No socket, no file, no clock: time comes with the calls, so a capture gi
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mts_realtime.book import DiffBook
@@ -14,6 +15,7 @@ from mts_realtime.detector import Detector, Market
 from mts_realtime.errors import BookError, FrameError, SnapshotStaleError
 from mts_realtime.events import Ack, Feed, FundingUpdate, Pong, Refusal
 from mts_realtime.gaps import Covered, GapLedger, GapReason
+from mts_realtime.histogram import Histogram
 from mts_realtime.recorder import Recorder
 from mts_realtime.sessions import Counters, Order, OrderKind, Session
 from mts_realtime.topics import BookTopic, MarketTopic, Topic
@@ -62,8 +64,11 @@ class Pipeline:
         self.active: dict[tuple[str, str], Topic] = {}
         self.changed: dict[BookTopic, None] = {}
         self.counters = Counters()
+        self.exchange_lag = {name: Histogram() for name in exchanges}
+        self._frames_before: Counter[tuple[str, str]] = Counter()
         self.broken: dict[tuple[str, str], int] = {}
         self.now_ns = started_ns
+        self.finished = False
         self.on_signal: list[Callable[[Signal], None]] = []
         self.on_opportunity: list[Callable[[Change, Opportunity], None]] = []
         self.on_funding: list[Callable[[Market], None]] = []
@@ -111,8 +116,11 @@ class Pipeline:
 
     def close_session(self, session: Session, at_ns: int, reason: str = GapReason.DISCONNECTED) -> None:
         """A connection is gone, and with it the state of its topics."""
+        if self.finished:
+            return
         self.advance(at_ns)
         self.sessions.pop(session.id, None)
+        self._frames_before[session.plan.exchange, session.plan.route] += session.frames
         for topic in session.topics.values():
             key = (session.plan.exchange, topic.subscription.topic)
             if self.active.get(key) is topic:
@@ -151,10 +159,19 @@ class Pipeline:
             topic.market.funding = topic.funding or topic.market.funding
             topic.market.ticker = topic.ticker or topic.market.ticker
 
+    def frames_by_route(self) -> Counter[tuple[str, str]]:
+        """Frames handled so far, by exchange and route."""
+        frames = Counter(self._frames_before)
+        for session in self.sessions.values():
+            frames[session.plan.exchange, session.plan.route] += session.frames
+        return frames
+
     # Frames
 
-    def handle(self, session: Session, raw: bytes, received_ns: int) -> None:
-        """Take one frame."""
+    def handle(self, session: Session, raw: bytes, received_ns: int) -> bool:
+        """Take one frame; False when it could not be read."""
+        if self.finished:
+            return True
         if received_ns >= self._tick_at_ns:
             self.advance(received_ns)
         self.counters.frames += 1
@@ -166,7 +183,7 @@ class Pipeline:
             self.counters.quarantined += 1
             if self.on_quarantine is not None:
                 self.on_quarantine(session, raw, error, received_ns)
-            return
+            return False
         for event in events:
             try:
                 topic = session.topics[event.topic]  # type: ignore[union-attr]
@@ -174,6 +191,7 @@ class Pipeline:
                 self._on_control(session, event, received_ns)
             else:
                 topic.on_event(event)
+        return True
 
     def _on_control(self, session: Session, event: Event, received_ns: int) -> None:
         if isinstance(event, Refusal):
@@ -272,6 +290,7 @@ class Pipeline:
         book, market = topic.book, topic.market
         if isinstance(book, DiffBook) and book.refresh_due:
             self._refresh(topic, book, received_ns)
+        self.exchange_lag[market.instrument.exchange].add(book.received_ns / NS_PER_S - book.exchange_time_ms / 1000.0)
         position = (book.exchange_time_ms, book.received_ns, book.last_id, book.cross_id)
         while topic.sample_due_ns <= received_ns:
             if self._record:
@@ -303,7 +322,7 @@ class Pipeline:
 
     def advance(self, now_ns: int) -> None:
         """Time has come this far. Every grid time in between is dealt with, in order."""
-        while self._tick_at_ns <= now_ns:
+        while self._tick_at_ns <= now_ns and not self.finished:
             self._tick(self._tick_at_ns)
             self._tick_at_ns += self._grid_ns
         self.now_ns = max(self.now_ns, now_ns)
@@ -423,6 +442,7 @@ class Pipeline:
         self.detector.expire_all(at_ns)
         self.ledger.roll(at_ns)
         self._cut(at_ns, clean=True)
+        self.finished = True
 
     def _next_grid(self, at_ns: int) -> int:
         """First grid time after a moment."""

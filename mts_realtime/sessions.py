@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from mts_realtime.events import Feed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,9 +49,11 @@ class Session:
         pong_ns: Receipt time of the newest pong.
         refused: Problems that the exchange reported on this connection.
         orders: What the shell has not carried out yet.
+        closed: Whether the connection is gone; frames of it that still wait mean nothing any more.
     """
 
     __slots__ = (
+        "closed",
         "codec",
         "frames",
         "has_data",
@@ -76,7 +80,13 @@ class Session:
         self.pong_ns = 0
         self.refused: list[str] = []
         self.orders: list[Order] = []
+        self.closed = False
         self.wake: Callable[[], None] | None = None
+
+    def carries_book(self, topic: str) -> bool:
+        """Whether the topic is one of this connection's books."""
+        state = self.topics.get(topic)
+        return state is not None and Feed.ORDER_BOOK in state.subscription.feeds
 
     def order(self, order: Order) -> None:
         """Leave an order for the shell and wake it."""
