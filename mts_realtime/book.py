@@ -269,7 +269,8 @@ class DeltaBook(OrderBook):
         for price, size in event.bids:
             if size:
                 side[price] = size
-                best = max(best, price)
+                if price > best:  # noqa: PLR1730 - max() would cost as much as the rest of the loop
+                    best = price
             else:
                 side.pop(price, None)
         self.best_bid = best if best in side else max(side, default=NO_BID)
@@ -277,7 +278,8 @@ class DeltaBook(OrderBook):
         for price, size in event.asks:
             if size:
                 side[price] = size
-                best = min(best, price)
+                if price < best:  # noqa: PLR1730 - same
+                    best = price
             else:
                 side.pop(price, None)
         self.best_ask = best if best in side else min(side, default=NO_ASK)

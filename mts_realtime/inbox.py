@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SLICE_S = 0.004
 """Longest stretch of work before sockets are looked at again."""
+BACKLOG_SLICE_S = 0.02
+"""The same while frames pile up: reading more before these are handled helps nobody, TCP holds it back."""
 _CHECK_EVERY = 32
 
 
@@ -72,9 +74,10 @@ class Inbox:
     def _drain(self) -> None:
         """Handle frames for one slice of time; come back for the rest after sockets were looked at."""
         frames, handle = self._frames, self._handle
+        backlog = len(frames) > self._conflate_above
         if len(frames) > self._conflate_at:
             self._relieve()
-        deadline = time.perf_counter() + SLICE_S
+        deadline = time.perf_counter() + (BACKLOG_SLICE_S if backlog else SLICE_S)
         handled = 0
         while frames:
             session, raw, received_ns = frames.popleft()
