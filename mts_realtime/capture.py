@@ -209,6 +209,9 @@ class Replay:
         pipeline = self._pipeline
         if pipeline is None:
             return
+        if entry.event == "stop":
+            pipeline.finish(entry.ts)
+            return
         if entry.event == "open" and entry.plan is not None:
             self._sessions[entry.conn] = pipeline.open_session(entry.conn, entry.plan, entry.ts)
             return

@@ -437,6 +437,8 @@ class Pipeline:
 
     def finish(self, at_ns: int) -> None:
         """The sidecar ends in order: everything that is open is declared, and the last batch is cut."""
+        if self.finished:
+            return
         self.advance(at_ns)
         self._sample_all(at_ns)
         self.detector.expire_all(at_ns)

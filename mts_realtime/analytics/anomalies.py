@@ -18,37 +18,48 @@ if TYPE_CHECKING:
     from mts_realtime.analytics.microstructure import FloatArray
 
 SMALLEST_DEVIATION = 1e-9
-"""Below this a series counts as constant: there is no meaningful score."""
+"""Below this (relative to the mean) a series counts as constant: there is no meaningful score."""
+
+_SHRINKAGE = 1e-3
+"""Squared deviations that fall below this share at once have lost too many digits."""
 
 
 class RollingScore:
-    """Z-score of each new value against the ``window`` values before it, one value at a time."""
+    """Z-score of each new value against the ``window`` values before it, one value at a time.
 
-    __slots__ = ("_min_samples", "_pushes", "_sum", "_sum_of_squares", "_values", "_window")
+    Mean and squared deviations are carried along. They are computed anew once a window, and whenever an outlier
+    leaves: subtracting a huge number from a huge number would leave nothing but rounding.
+    """
+
+    __slots__ = ("_deviations", "_mean", "_min_samples", "_pushes", "_values", "_window")
 
     def __init__(self, window: int, min_samples: int | None = None) -> None:
         self._window = window
         self._min_samples = max(2, window // 4 if min_samples is None else min_samples)
         self._values: deque[float] = deque()
-        self._sum = 0.0
-        self._sum_of_squares = 0.0
+        self._mean = 0.0
+        self._deviations = 0.0
         self._pushes = 0
 
     def push(self, value: float) -> float:
         """Score the value, then add it to the past. NaN until the past holds enough."""
         score = self._score(value)
         values = self._values
+        before, shift = self._deviations, value - self._mean
         values.append(value)
-        self._sum += value
-        self._sum_of_squares += value * value
         if len(values) > self._window:
             oldest = values.popleft()
-            self._sum -= oldest
-            self._sum_of_squares -= oldest * oldest
+            gain = value - oldest
+            old_mean = self._mean
+            self._mean += gain / self._window
+            self._deviations += gain * (value - self._mean + oldest - old_mean)
+        else:
+            self._mean += shift / len(values)
+            self._deviations += shift * (value - self._mean)
         self._pushes += 1
-        if self._pushes % self._window == 0:  # running sums drift; weeks of them must not
-            self._sum = math.fsum(values)
-            self._sum_of_squares = math.fsum(old * old for old in values)
+        if self._deviations < before * _SHRINKAGE or self._pushes % self._window == 0:
+            self._mean = math.fsum(values) / len(values)
+            self._deviations = math.fsum((past - self._mean) ** 2 for past in values)
         return score
 
     @property
@@ -60,12 +71,10 @@ class RollingScore:
         count = len(self._values)
         if count < self._min_samples:
             return math.nan
-        mean = self._sum / count
-        variance = (self._sum_of_squares - count * mean * mean) / (count - 1)
-        deviation = math.sqrt(max(variance, 0.0))
-        if deviation <= SMALLEST_DEVIATION * max(1.0, abs(mean)):
+        deviation = math.sqrt(max(self._deviations, 0.0) / (count - 1))
+        if deviation <= SMALLEST_DEVIATION * max(1.0, abs(self._mean)):
             return math.nan
-        return (value - mean) / deviation
+        return (value - self._mean) / deviation
 
 
 def rolling_score(values: ArrayLike, window: int, min_samples: int | None = None) -> FloatArray:
