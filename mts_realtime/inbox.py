@@ -91,7 +91,9 @@ class Inbox:
             if handled % _CHECK_EVERY:
                 self.lag.add((self._now_ns() - received_ns) / 1e9)
         self._scheduled = bool(frames)
-        if frames:
+        if not frames:
+            self._conflate_at = self._conflate_above
+        else:
             asyncio.get_running_loop().call_soon(self._drain)
 
     def _handle(self, session: Session, raw: bytes, received_ns: int) -> None:

@@ -37,6 +37,7 @@ _TIMER_S = 0.05
 _HANDOVER_LOOK_S = 0.1
 _ROTATION_JITTER = 0.1
 _FIVE_MINUTES_MS = 300_000
+_LOG_PAUSE_NS = 60_000_000_000
 
 
 class Shell:
@@ -115,6 +116,7 @@ class Supervisor:
         self.rotations: dict[str, int] = {}
         self.links: set[Link] = set()
         self._reported: set[tuple[str, str]] = set()
+        self._logged_ns: dict[str, int] = {}
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -237,15 +239,21 @@ class Supervisor:
         return new
 
     async def _pause(self, exchange: Exchange, error: Exception | None, backoff: Backoff) -> None:
-        problem = str(error) or type(error).__name__
-        self.problems[exchange.name] = problem
         asked_s = error.wait_s if isinstance(error, ExchangeError) else None
+        problem = error.problem if isinstance(error, ExchangeError) else str(error) or type(error).__name__
         if isinstance(error, ExchangeError) and error.is_terminal:
             asked_s = self._settings.dead_topic_retry_s  # nothing but patience (or the user) can help
         wait_s = backoff.next_s(asked_s)
-        level = logging.WARNING if backoff.failures > 1 else logging.INFO
-        log.log(level, "%s: %s; next attempt in %.1f s", exchange.name, problem, wait_s)
+        self._report(exchange.name, problem, wait_s)
+        self.problems[exchange.name] = problem
         await asyncio.sleep(wait_s)
+
+    def _report(self, exchange: str, problem: str, wait_s: float) -> None:
+        """Log a problem when it is new, and once a minute while it lasts."""
+        now_ns = self._shell.clock.now_ns()
+        if self.problems.get(exchange) != problem or now_ns - self._logged_ns.get(exchange, 0) > _LOG_PAUSE_NS:
+            self._logged_ns[exchange] = now_ns
+            log.warning("%s: %s; next attempt in %.1f s", exchange, problem, wait_s)
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.backoff_base_s, self._settings.backoff_cap_s, self._rng)

@@ -318,6 +318,11 @@ class Venue:
             connection.transport.write(whole[:100])
             connection.transport.abort()
 
+    @staticmethod
+    def framed(message: bytes) -> bytes:
+        """A message as it goes over the wire, for writing many at once."""
+        return Frame(Opcode.TEXT, message).serialize(mask=False)
+
     def freeze(self, part: str) -> None:
         """Half-open: the connection stays, nothing is sent or answered any more."""
         self.frozen |= set(self.on(part))
