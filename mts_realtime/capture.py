@@ -130,8 +130,12 @@ class Capture:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._folder / f"capture-{at_ns // 1_000_000}.jsonl.gz"
             self._file_started_ns = at_ns
-        with self._file.open("ab") as file:
-            file.write(gzip.compress(content, compresslevel=1))
+        try:
+            with self._file.open("ab") as file:
+                file.write(gzip.compress(content, compresslevel=1))
+        except OSError:
+            self._file = None  # what follows a torn piece could not be read: it goes into a new file
+            raise
 
 
 def _one_line(body: bytes) -> bytes:

@@ -114,6 +114,9 @@ class SidecarCollector(Collector):
             missed = side.feed.missed_by_gone + sum(outlet.missed_total for outlet in side.feed.outlets)
             yield _gauge("feed_clients", "Receivers of the live feed.", (), {(): len(side.feed.outlets)})
             yield _counter("feed_missed_messages", "Queued messages that slow receivers lost.", (), {(): missed})
+        if side.redis is not None:
+            delivered = {("delivered",): side.redis.delivered, ("failed",): side.redis.failures}
+            yield _counter("redis_messages", "Messages for Redis.", ("result",), delivered)
 
 
 def render_metrics(sidecar: Sidecar) -> bytes:

@@ -61,7 +61,8 @@ class Sidecar:
         inbox: Frames that wait.
         supervisor: Connections.
         writer: Segments.
-        feed: Live feed; ``None`` before it was started.
+        feed: Live feed; ``None`` unless it is served.
+        redis: Redis sink; ``None`` without ``MTS_REDIS_URL``.
         clock: Our time.
     """
 
@@ -86,6 +87,7 @@ class Sidecar:
         self.writer = SegmentWriter(settings.landing_dir, settings.landing_buffer_rows)
         self.quarantine = Quarantine(settings.quarantine_file, settings.quarantine_max_bytes)
         self.feed: Feed | None = None
+        self.redis: RedisSink | None = None
         self.disk = DiskThread()
         self._batches = 0
         self._last_cut_ns = self.started_ns
@@ -179,7 +181,8 @@ class Sidecar:
         if self.feed is not None:
             yield self.feed.run()
             if self.settings.redis_url:
-                yield RedisSink(self.settings, self.feed).run()
+                self.redis = RedisSink(self.settings, self.feed)
+                yield self.redis.run()
         if console is not None:
             yield show(self, console)
 

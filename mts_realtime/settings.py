@@ -100,7 +100,7 @@ class RealtimeSettings(BaseSettings):
     sample_levels: int = Field(20, ge=1, le=1000, description="Levels a side of a sampled book.")
     flush_interval_s: float = Field(5.0, gt=0, description="Grid of the segments: most that a kill can lose.")
     landing_buffer_rows: int = Field(
-        500_000, ge=1000, description="Rows held while the disk is full; then books are shed and declared."
+        500_000, ge=100, description="Rows held while the disk is full; then books are shed and declared."
     )
     inbox_frames: int = Field(20_000, ge=100, description="Frames that may wait; above this books are shed.")
     conflate_frames: int = Field(

@@ -339,6 +339,11 @@ async def test_delisted_symbol_falls_silent_and_the_other_goes_on(start: Start, 
     assert reasons(running, "bybit", "BTCUSDT") == {"starting"}
 
 
+async def changes(running: Running, count: int) -> None:
+    """So many opportunities have opened or ended."""
+    await running.until(lambda: running.metric("opportunities_total") >= count)
+
+
 async def test_slow_feed_client_is_told_what_it_missed(start: Start, venue: Venue) -> None:
     """A client that does not read costs bounded memory; books are the latest, the count of lost signals is told."""
     async with start(feed_buffer_messages=10) as running:
@@ -352,7 +357,7 @@ async def test_slow_feed_client_is_told_what_it_missed(start: Start, venue: Venu
             book.move(103.0 if number % 2 == 0 else 100.0)
             book.step()
             await venue.announce(BOOK, venue.bybit_snapshot("BTCUSDT"))
-            await running.until(lambda count=number + 1: running.metric("opportunities_total") >= count)
+            await changes(running, number + 1)
         messages = await slow.take()
         feed.detach(slow)
     assert slow.missed > 0
