@@ -153,7 +153,7 @@ async def test_full_disk_sheds_declares_and_recovers(
     landing, outside = tmp_path / "home" / "landing", tmp_path / "outside"
     landing.mkdir(parents=True)
     outside.mkdir()
-    settings = make_settings(landing_buffer_rows=100)
+    settings = make_settings(landing_buffer_rows=300)
     script = f"""
         mount -t tmpfs -o size=400k none {landing}
         "$@" & child=$!
