@@ -1,27 +1,43 @@
-# Everything a person runs. Each target makes .venv and installs what it needs first.
+# Everything a person runs. Each target makes .venv and installs into it first, when needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export PYTHONWARNINGS ?= default
+DEMO_HOME := data/demo
 
-.PHONY: install demo test format up bench clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test format bench clean
 
-install: $(STAMP)
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(STAMP) ## Make .venv and install
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "MTS needs Python 3.11 or newer, this is " + sys.version.split()[0])'
-	@echo "installing MTS into $(VENV) (about two minutes, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "MTS needs Python 3.11 or newer; this is " + sys.version.split()[0])'
+	@echo "installing MTS into $(VENV) (one to three minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-test: $(STAMP)
+demo: $(STAMP) ## From nothing to signals, against the simulator
+	@MTS_HOME=$(DEMO_HOME) $(BIN)/mts demo
+
+up: $(STAMP) ## The Dagster UI on the demo's data, until Ctrl-C
+	@MTS_HOME=$(DEMO_HOME) $(BIN)/mts up --simulated
+
+test: $(STAMP) ## Format, lint, types, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy mts_dagster mts_simulator tests
 	$(BIN)/pytest -n 2 --dist loadgroup
 
-format: $(STAMP)
+format: $(STAMP) ## Put the code into the house's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Measure; results are explained in benchmarks/README.md
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the environment and the demo's data
+	rm -rf $(VENV) $(DEMO_HOME)

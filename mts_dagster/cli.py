@@ -8,7 +8,6 @@ on stderr and exit code 2; a failure of the world is one line and exit code 1.
 from __future__ import annotations
 
 import sys
-import warnings
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,6 +80,16 @@ def signals(days: DaysOption = None, start: StartOption = None, end: EndOption =
     with workbench.Workbench.open() as bench:
         workbench.compute_signals(bench, window)
         print_signals(bench.settings)
+
+
+@app.command()
+def demo(
+    days: Annotated[int, typer.Option(min=120, help="Days of history, today included.")] = 400,
+) -> None:
+    """Fill a lake from the simulator, from nothing to signals, and sum it up."""
+    from mts_dagster.demo import run
+
+    run(days)
 
 
 @app.command()
@@ -167,8 +176,6 @@ def split_list(values: list[str] | None) -> list[str] | None:
 
 def main() -> None:
     """Entry point of the console script."""
-    # Dagster warns of every beta parameter at every start; which ones we use is pinned and tested.
-    warnings.filterwarnings("ignore", message=r".*(is currently in (beta|preview)|may have breaking changes)")
     try:
         code = app(standalone_mode=False)
     except typer.Exit as stop:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from honcho.manager import Manager
 
@@ -86,19 +87,12 @@ def _supervise(settings: Settings, addresses: dict[str, str], port: int) -> int:
 
 
 def _commands(port: int) -> dict[str, list[str]]:
+    """Console scripts of this environment: Dagster's modules have no public ``python -m`` form for the daemon."""
+    scripts = Path(sys.executable).parent
     workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
     return {
-        "webserver": [
-            sys.executable,
-            "-m",
-            "dagster_webserver",
-            *workspace,
-            "-h",
-            LOOPBACK,
-            "-p",
-            str(port),
-        ],
-        "daemon": [sys.executable, "-m", "dagster", "daemon", "run", *workspace],
+        "webserver": [str(scripts / "dagster-webserver"), *workspace, "-h", LOOPBACK, "-p", str(port)],
+        "daemon": [str(scripts / "dagster-daemon"), "run", *workspace],
     }
 
 

@@ -1,1 +1,171 @@
-def print_signals(s): ...
+"""What the reporting commands print: queries, signals, the state of the lake, the health of the installation.
+
+What belongs here: turning typed facts into tables for people and JSON for programs. The facts come from
+``lake.status``, ``sources.probe`` and queries.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date, datetime
+from importlib.metadata import version
+from typing import Any
+
+import duckdb
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from mts_dagster.errors import LakeNotFoundError, MtsError, UsageError
+from mts_dagster.lake.shared import session
+from mts_dagster.lake.status import LockState, TableStatus, lock_state, table_statuses
+from mts_dagster.settings import Settings, get_settings
+from mts_dagster.sources.probe import Reachability, reachability
+
+MOST_ROWS_SHOWN = 200
+NO_VALUE = "-"
+MILLION = 1e6
+VERSIONS = ("mts", "dagster", "duckdb", "pandas", "pandera", "fredapi")
+NEWEST_SIGNALS = """
+    select date::varchar as day, strategy, asset, direction, round(confidence, 2) as confidence,
+        round(position_size, 3) as position_size, risk_level, reason
+    from signals.trading_signals
+    where date = (select max(date) from signals.trading_signals)
+    order by strategy, asset
+"""
+
+
+def print_query(query: str, *, as_json: bool) -> None:
+    """Run one query and print its rows.
+
+    Raises:
+        UsageError: DuckDB does not accept the query.
+    """
+    with session(get_settings()) as con:
+        try:
+            result = con.execute(query)
+            columns = [column[0] for column in result.description or []]
+            rows = result.fetchall()
+        except duckdb.Error as error:
+            raise UsageError(" ".join(str(error).split())) from None
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    print_rows(columns, rows[:MOST_ROWS_SHOWN])
+    if len(rows) > MOST_ROWS_SHOWN:
+        sys.stdout.write(f"{len(rows)} rows, the first {MOST_ROWS_SHOWN} shown; --json prints all\n")
+
+
+def print_signals(settings: Settings) -> None:
+    """Print the newest day's signals of all strategies."""
+    with session(settings) as con:
+        result = con.execute(NEWEST_SIGNALS)
+        columns = [column[0] for column in result.description or []]
+        rows = result.fetchall()
+    if not rows:
+        sys.stdout.write("no signals yet\n")
+        return
+    print_rows(columns[1:], [row[1:] for row in rows], title=f"signals of {rows[0][0]}")
+
+
+def print_status(*, as_json: bool) -> None:
+    """Print tables, rows, freshness and coverage."""
+    statuses = table_statuses(get_settings())
+    if as_json:
+        _print_json([asdict(status) for status in statuses])
+        return
+    print_rows(
+        ["table", "rows", "first", "last", "known until", "days", "missing days"],
+        [_status_row(status) for status in statuses],
+    )
+
+
+def print_doctor(*, as_json: bool) -> int:
+    """Print what could keep MTS from working; 1 if something does, else 0."""
+    settings = get_settings()
+    sources = reachability(settings)
+    lock = _lock_or_none(settings)
+    versions = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
+    if as_json:
+        _print_json(
+            {
+                "settings": json.loads(settings.model_dump_json()),
+                "versions": versions,
+                "sources": [asdict(source) for source in sources],
+                "lock": asdict(lock) if lock else None,
+            }
+        )
+    else:
+        print_rows(["component", "version"], list(versions.items()))
+        print_rows(
+            ["setting", "value"], [("home", settings.home), ("catalog", settings.catalog), ("data", settings.data_path)]
+        )
+        print_rows(
+            ["source", "host", "state", "latency", "plan", "key", "detail"], [_source_row(source) for source in sources]
+        )
+        sys.stdout.write(f"writer lock: {lock or 'no lake yet'}\n")
+    return 0 if all(source.is_ok for source in sources) else 1
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print a table; a long text goes on in the next line."""
+    table = RichTable(title=title, title_justify="left", title_style="bold")
+    for position, column in enumerate(columns):
+        numeric = any(isinstance(row[position], (int, float)) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row))
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width).print(table)
+
+
+def _status_row(status: TableStatus) -> tuple[Any, ...]:
+    return (
+        status.table,
+        status.rows,
+        status.first,
+        status.last,
+        status.newest_available_at,
+        status.days_covered,
+        len(status.missing_days),
+    )
+
+
+def _source_row(source: Reachability) -> tuple[Any, ...]:
+    latency = None if source.latency_ms is None else f"{source.latency_ms:.0f} ms"
+    key = None if source.has_key is None else ("set" if source.has_key else "none")
+    return source.source, source.host, "ok" if source.is_ok else "FAILED", latency, source.plan, key, source.detail
+
+
+def _lock_or_none(settings: Settings) -> LockState | None:
+    try:
+        return lock_state(settings)
+    except LakeNotFoundError:
+        return None
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - a value of a query
+    if value is None:
+        return NO_VALUE
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, float):
+        return f"{value:,.6g}" if abs(value) < MILLION else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=_json_value) + "\n")
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    if isinstance(value, MtsError):
+        return str(value)
+    return str(value)

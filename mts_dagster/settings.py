@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     catalog: str = Field("", description="Catalog: sqlite:FILE or postgres:CONNINFO. Default: lake.sqlite in home.")
     data_path: str = Field("", description="Folder or s3:// prefix of the Parquet files. Default: lake/ in home.")
     lock_wait_s: float = Field(60.0, gt=0, description="Longest wait for the writer lock, seconds.")
+    snapshot_keep_days: float = Field(
+        30.0, gt=0, description="Maintenance forgets snapshots older than this, except those that are referred to."
+    )
+    file_keep_days: float = Field(
+        2.0, gt=0, description="Files that nothing needs stay this long; must be longer than the longest query."
+    )
     duckdb_memory_limit: str = Field("2GB", description="DuckDB's memory limit per connection.")
     duckdb_threads: int = Field(2, ge=1, description="DuckDB's threads per connection.")
     sql_folder: Path = Field(REPOSITORY / "dbt_like_sql", description="Folder of the SQL models.")

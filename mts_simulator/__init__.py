@@ -10,11 +10,27 @@ Modules, from the inside out::
     coins, paths, market, macro     seeded data: pure functions of the seed and the time asked for
     replay*                         recorded data in the layout of the shared recordings
     coingecko, fred, binance, bybit wire formats: a request in, a reply out, no socket
-    faults, server, simulator       the HTTP shell, the faults, the public door
+    streams, *_streams              WebSocket sessions and feeds, no socket; frame_replay plays recordings
+    faults, stream_faults           what can go wrong on demand
+    server, stream_*, control       the shells around the sockets
+    simulator                       the public door
 """
 
 from mts_simulator.errors import SimulatorError
 from mts_simulator.faults import Fault
+from mts_simulator.load_streams import LoadProfile
 from mts_simulator.simulator import Simulator, SimulatorConfig, running_simulator
+from mts_simulator.stream_connection import ConnectionRules, StreamConnection
+from mts_simulator.stream_faults import StreamFault
 
-__all__ = ["Fault", "Simulator", "SimulatorConfig", "SimulatorError", "running_simulator"]
+__all__ = [
+    "ConnectionRules",
+    "Fault",
+    "LoadProfile",
+    "Simulator",
+    "SimulatorConfig",
+    "SimulatorError",
+    "StreamConnection",
+    "StreamFault",
+    "running_simulator",
+]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import signal
 import sys
 from datetime import datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mts_simulator.errors import SimulatorError
+from mts_simulator.load_streams import LoadProfile
 from mts_simulator.simulator import DEFAULT_SEED, Simulator, SimulatorConfig
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         now=options.now,
         enforce_limits=options.enforce_limits,
         funding_every_s=options.funding_every,
+        frames=options.frames,
+        speed=options.speed,
+        load=None if options.load_symbols is None else LoadProfile(options.load_symbols, options.load_frames),
     )
     try:
         asyncio.run(_run(config))
@@ -70,12 +75,41 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replay", type=Path, metavar="DIR", help="serve the recordings in this folder instead")
     parser.add_argument("--now", type=_moment, metavar="ISO8601", help="what the simulated clock shows at the start")
     parser.add_argument("--enforce-limits", action="store_true", help="answer 429, 418, 403 above the limits")
-    parser.add_argument("--funding-every", type=int, metavar="SECONDS", help="settle funding this often")
+    parser.add_argument("--funding-every", type=_count, metavar="SECONDS", help="settle funding this often")
+    parser.add_argument("--frames", type=Path, metavar="PATH", help="play these recorded WebSocket frames")
+    parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="N times faster, or max (1)")
+    parser.add_argument("--load-symbols", type=_count, metavar="N", help="synthetic load of N symbols")
+    parser.add_argument(
+        "--load-frames",
+        type=_speed,
+        default=math.inf,
+        metavar="N",
+        help="book frames a second and exchange (max)",
+    )
     return parser
 
 
+def _speed(text: str) -> float:
+    try:
+        number = math.inf if text == "max" else float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number above 0 nor max")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-03-01T00:00:00+00:00") from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError("the time needs an offset, such as 2026-03-01T00:00:00+00:00")
     return moment

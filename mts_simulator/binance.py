@@ -13,7 +13,7 @@ from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from mts_simulator.coins import COINS, DEFAULT_FUNDING_HOURS, Coin
 from mts_simulator.intervals import INTERVALS
 from mts_simulator.market import FIRST_MS
-from mts_simulator.perpetuals import BinanceData, Candle, Mark, Window
+from mts_simulator.perpetuals import BinanceData, Candle, Ladder, Mark, Window
 from mts_simulator.seeded import FUNDING_SWITCH_MS, SeededPerpetuals
 from mts_simulator.wire import Call, JsonObject, Reply, json_reply
 
@@ -58,13 +58,22 @@ class Binance:
     Args:
         data: What it serves.
         enforce_limits: Answer 429 and then 418 when the weight of a minute is spent, as the exchange does.
+        recorded_depth: The depth snapshot that belongs to the recorded frames of a symbol that play now, if
+        any.
     """
 
     name = "binance"
     mount = "/binance"
 
-    def __init__(self, data: BinanceData, *, enforce_limits: bool = False) -> None:
+    def __init__(
+        self,
+        data: BinanceData,
+        *,
+        enforce_limits: bool = False,
+        recorded_depth: Callable[[str], JsonObject | None] = lambda _symbol: None,
+    ) -> None:
         self._data = data
+        self._recorded_depth = recorded_depth
         self._enforce = enforce_limits
         self._minute = 0
         self._used = 0
@@ -161,7 +170,8 @@ class Binance:
             limit = 500
         if limit not in _DEPTH_WEIGHTS:
             raise BinanceError(-4021, f"{limit} is not valid depth limit. Valid limit is in {_DEPTH_LIMITS}.")
-        ladder = self._data.ladder(symbol, limit, call.now_ms)
+        recorded = self._recorded_depth(symbol)
+        ladder = recorded_ladder(recorded, limit) if recorded else self._data.ladder(symbol, limit, call.now_ms)
         picture = {
             "lastUpdateId": ladder.update_id,
             "E": call.now_ms,
@@ -313,6 +323,12 @@ def instrument_row(symbol: str, base: str, price_decimals: int, quantity_decimal
         "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
     }
+
+
+def recorded_ladder(body: JsonObject, levels: int) -> Ladder:
+    """A recorded body of ``/fapi/v1/depth``, cut to ``levels`` a side."""
+    update = int(body["lastUpdateId"])
+    return Ladder(body["bids"][:levels], body["asks"][:levels], update, update, int(body.get("T", 0)))
 
 
 def kline_row(candle: Candle) -> list[int | str]:

@@ -11,6 +11,7 @@ fees: cross-exchange arbitrage opens and closes in these books.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,10 +29,12 @@ LEVELS = 1000
 _NOISE_BPS = 0.8
 _NOISE_MS = 2 * SECOND_MS
 _LEVEL_USD = 60_000.0
-_DISLOCATION_EVERY_MS = 30 * SECOND_MS
+_DISLOCATION_EVERY_MS = 15 * SECOND_MS
 _DISLOCATION_BPS = (8.0, 40.0)
-_DISLOCATION_MS = (300, 6_000)
-_LONGEST_LIFE = 64
+_DISLOCATION_MS = (400, 6_000)
+_LONGEST_LIFE = 256
+_TOUCH_LIFE = 3
+_CACHED_STATES = 256
 _HALF = 0.5
 
 
@@ -65,9 +68,13 @@ class SeededBooks:
         self._market = market
         self._venue = venue
         self._seed = seed
+        self._cached = lru_cache(maxsize=_CACHED_STATES)(self._state)
 
     def state(self, coin: Coin, step: int, levels: int = LEVELS) -> BookState:
         """The book of ``coin`` at ``step`` (a multiple of 100 ms since 1970)."""
+        return self._cached(coin, step, levels)
+
+    def _state(self, coin: Coin, step: int, levels: int) -> BookState:
         tick = 10.0**-coin.price_decimals
         middle = self._middle(coin, step * STEP_MS)
         gap = 1 + int(uniform(self._key("gap", coin), step // 10) * 2.2)
@@ -94,7 +101,7 @@ class SeededBooks:
         venue, side, size, length, start = uniform(key_of(self._seed, "run", coin.id), slot * 8 + np.arange(5))
         if (venue < _HALF) != (self._venue == "binance"):
             return 0.0
-        duration = _DISLOCATION_MS[0] + length**2 * (_DISLOCATION_MS[1] - _DISLOCATION_MS[0])
+        duration = _DISLOCATION_MS[0] + length * (_DISLOCATION_MS[1] - _DISLOCATION_MS[0])
         begin = start * (_DISLOCATION_EVERY_MS - duration)
         if not begin <= rest < begin + duration:
             return 0.0
@@ -108,7 +115,8 @@ class SeededBooks:
         first = grid + spacing if grid == best else grid
         ticks = np.concatenate([[best], first + spacing * np.arange(levels - 1, dtype=np.int64)])
         key = self._key(name, coin)
-        life = 1 + (uniform(key ^ 1, ticks) ** 2 * _LONGEST_LIFE).astype(np.int64)
+        life = 2 + (uniform(key ^ 1, ticks) * _LONGEST_LIFE).astype(np.int64)
+        life[0] = _TOUCH_LIFE
         age = (step + (ticks % _LONGEST_LIFE)) // life
         drawn = uniform(key, ticks * 1_000_003 + age)
         usual = _LEVEL_USD * (coin.volume_usd / 3e9) ** 0.5 / coin.level_usd * 10**coin.quantity_decimals

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from mts_simulator.books import STEP_MS
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from mts_simulator.coins import COINS, Coin
 from mts_simulator.intervals import BYBIT_INTERVALS, INTERVALS
 from mts_simulator.market import FIRST_MS
-from mts_simulator.perpetuals import BybitData, Window
+from mts_simulator.perpetuals import BybitData, Ladder, Window
 from mts_simulator.seeded import SeededPerpetuals
 from mts_simulator.wire import Call, JsonObject, Reply, json_reply
 
@@ -28,6 +29,7 @@ _KLINE_LIMIT = 1000
 _FUNDING_LIMIT = 200
 _BOOK_LIMIT = 1000
 _INSTRUMENT_LIMIT = 1000
+_REST_BOOK_PERIOD_MS = 200
 
 PARAMETER_ERROR = 10001
 
@@ -187,6 +189,12 @@ class SeededBybit(SeededPerpetuals):
         closed = {**rows[-1], "symbol": "RNDRUSDT", "baseCoin": "RNDR", "status": "Closed"}
         return [*rows, closed]
 
+    def ladder(self, symbol: str, levels: int, now_ms: int) -> Ladder:
+        """The book with the update id of the 1000-level stream, which other depths do not share."""
+        moment = now_ms // _REST_BOOK_PERIOD_MS * _REST_BOOK_PERIOD_MS
+        ladder = super().ladder(symbol, levels, moment)
+        return ladder._replace(update_id=moment // _REST_BOOK_PERIOD_MS, sequence=cross_sequence(moment))
+
     def ticker(self, symbol: str, now_ms: int) -> JsonObject | None:
         """A row of ``/v5/market/tickers``."""
         mark, ladder = self.mark(symbol, now_ms), self.ladder(symbol, 1, now_ms)
@@ -232,6 +240,11 @@ class SeededBybit(SeededPerpetuals):
             "basisRateYear": "",
             "fundingCap": "0.00333",
         }
+
+
+def cross_sequence(ms: int) -> int:
+    """A number that grows with time and can be compared between depths of a symbol."""
+    return ms // STEP_MS * 11
 
 
 def perpetual_row(coin: Coin) -> JsonObject:

@@ -149,8 +149,9 @@ class Market:
             here = inside[numbers == number]
             line: Floats = getattr(self._block(coin, number), field)
             base = 0.0 if field == "price" else daily[number * _BLOCK_DAYS]
-            minutes = (at[here] - number * _BLOCK_MS) / MINUTE_MS
-            values[here] = base + np.interp(minutes, np.arange(len(line)), line)
+            minute, part = np.divmod(at[here] - number * _BLOCK_MS, MINUTE_MS)
+            before = line[minute]
+            values[here] = base + before + (line[minute + 1] - before) * (part / MINUTE_MS)
         return values
 
     def _basis(self, coin: Coin, venue: str, ms: Ints) -> Floats:

@@ -7,6 +7,7 @@ window a client asks for, the same point has the same value.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+@lru_cache(maxsize=4096)
 def key_of(seed: int, *names: str) -> int:
     """A 64-bit key for the series called ``names`` under ``seed``."""
     text = "\x1f".join((str(seed), *names)).encode()

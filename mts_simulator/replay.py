@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mts_simulator.binance import instrument_row
+from mts_simulator.binance import instrument_row, recorded_ladder
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS, central_date, day_number, from_ms
 from mts_simulator.coingecko import FIVE_MINUTES_MS, Point
 from mts_simulator.coins import DEFAULT_FUNDING_HOURS
@@ -99,10 +99,7 @@ class ReplayBinance:
     def ladder(self, symbol: str, levels: int, now_ms: int) -> Ladder:
         """The recorded depth snapshot, whenever it was taken; empty without one."""
         body = self._recordings.body(f"binance_fapi_v1_depth_{symbol}_")
-        if body is None:
-            return Ladder([], [], 0, 0, now_ms)
-        update = int(body["lastUpdateId"])
-        return Ladder(body["bids"][:levels], body["asks"][:levels], update, update, int(body.get("T", now_ms)))
+        return Ladder([], [], 0, 0, now_ms) if body is None else recorded_ladder(body, levels)
 
     def funding_info(self) -> list[JsonObject]:
         """Recorded rows of fundingInfo."""
@@ -293,11 +290,11 @@ class ReplayCoinGecko:
             return []
         ends = np.array([row.close_ms + 1 for row in bars])
         lengths = ends - np.array([row.open_ms for row in bars])
-        sums = np.cumsum([float(row.quote_volume) for row in bars])
-        spans = np.cumsum(lengths)
-        before = np.searchsorted(ends, ends - DAY_MS, side="right") - 1
-        whole = (before >= 0) & (spans - spans[before] == DAY_MS)
-        volumes = sums - sums[before]
+        sums = np.append(0.0, np.cumsum([float(row.quote_volume) for row in bars]))
+        spans = np.append(0, np.cumsum(lengths))
+        before = np.searchsorted(ends, ends - DAY_MS, side="right")
+        whole = spans[1:] - spans[before] == DAY_MS
+        volumes = sums[1:] - sums[before]
         return [
             Point(int(end), float(row.close), None, float(volume) if full else None)
             for end, row, volume, full in zip(ends, bars, volumes, whole, strict=True)

@@ -20,8 +20,6 @@ from mts_simulator.paths import DAYS, FIRST_DAY
 from mts_simulator.perpetuals import Candle, Ladder, Mark, Settlement, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mts_simulator.intervals import Interval
 
 FUNDING_SWITCH_MS = 1_740_787_200_000
@@ -176,16 +174,25 @@ def update_id(step: int) -> int:
     return step * _UPDATES_A_STEP
 
 
+def side_pairs(side: Side) -> list[tuple[int, int]]:
+    """(price tick, size) of one side, best first."""
+    return list(zip(side.ticks.tolist(), side.sizes.tolist(), strict=True))
+
+
 def ladder_rows(coin: Coin, side: Side) -> list[list[str]]:
     """[price, size] texts of one side."""
-    return level_rows(coin, zip(side.ticks.tolist(), side.sizes.tolist(), strict=True))
-
-
-def level_rows(coin: Coin, levels: Iterable[tuple[int, int]]) -> list[list[str]]:
-    """[price, size] texts of (price tick, size) pairs."""
     price, size = 10**coin.price_decimals, 10**coin.quantity_decimals
     as_price, as_size = f"%.{coin.price_decimals}f", f"%.{coin.quantity_decimals}f"
-    return [[as_price % (tick / price), as_size % (units / size)] for tick, units in levels]
+    return [[as_price % (tick / price), as_size % (units / size)] for tick, units in side_pairs(side)]
+
+
+def levels_json(coin: Coin, levels: list[tuple[int, int]], gone: str | None = None) -> str:
+    """(price tick, size) pairs as the JSON array of a frame; ``gone`` is how a size of 0 is written."""
+    price, size = 10**coin.price_decimals, 10**coin.quantity_decimals
+    full = f'["%.{coin.price_decimals}f","%.{coin.quantity_decimals}f"]'
+    empty = full if gone is None else f'["%.{coin.price_decimals}f","{gone}%.0s"]'
+    rows = [(full if units else empty) % (tick / price, units / size) for tick, units in levels]
+    return f"[{','.join(rows)}]"
 
 
 def _opens(interval: Interval, window: Window, now_ms: int) -> Ints:

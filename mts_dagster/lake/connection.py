@@ -5,7 +5,8 @@ is in ``lock``, transactions in ``transaction``.
 
 Files on S3: ``MTS_DATA_PATH=s3://bucket/prefix/``. Keys, region and endpoint come from the environment variables that
 DuckDB's ``httpfs`` reads itself: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, and
-``DUCKDB_S3_ENDPOINT``, ``DUCKDB_S3_USE_SSL`` for a server that is not Amazon's.
+``DUCKDB_S3_ENDPOINT``, ``DUCKDB_S3_USE_SSL`` for a server that is not Amazon's. With a SQLite catalog the writer lock
+holds on one machine only, so several hosts need a Postgres catalog.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from mts_dagster.lake.text import first_line, quoted, redacted
 from mts_dagster.settings import Settings, get_settings
 
 ALIAS = "lake"
+METADATA = f"__ducklake_metadata_{ALIAS}"  # DuckLake's own tables in the catalog, for questions it has no function for
 SCHEMAS = ("raw", "staging", "marts", "signals", "realtime", "backtests", "quality")
 LOCK_VARIABLE = "mts_lock_place"
 LOCK_WAIT_VARIABLE = "mts_lock_wait_s"
 SQLITE_BUSY_TIMEOUT_MS = 5_000
+AMAZON = "s3.amazonaws.com"
 NO_LAKE_HERE = "creating a new DuckLake is explicitly disabled"  # how DuckLake says so on a read-only attach
 
 
@@ -146,6 +149,8 @@ def _open(settings: Settings, address: Address) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config=config)
     for name in address.extensions:
         load_extension(con, name)
+    if address.is_remote and con.execute("select current_setting('s3_endpoint')").fetchall() != [(AMAZON,)]:
+        con.execute("set global s3_url_style = 'path'")  # bucket names as host names are Amazon's own way
     return con
 
 
@@ -198,7 +203,9 @@ def _create_beside(con: duckdb.DuckDBPyConnection, address: Address, catalog_fil
 def _attach(con: duckdb.DuckDBPyConnection, address: Address, *, read_only: bool) -> None:
     options = ["READ_ONLY"] if read_only else [f"DATA_PATH {quoted(address.data_path)}"]
     if address.catalog_file:
-        options += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {SQLITE_BUSY_TIMEOUT_MS}"]
+        options.append(f"META_BUSY_TIMEOUT {SQLITE_BUSY_TIMEOUT_MS}")
+        if not read_only:  # the file remembers it, and a copy of a lake that was packed without it can be read too
+            options.append("META_JOURNAL_MODE 'WAL'")
     con.execute(f"attach {quoted('ducklake:' + address.catalog)} as {ALIAS} ({', '.join(options)})")
     con.execute(f"use {ALIAS}")
 

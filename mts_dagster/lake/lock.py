@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from mts_dagster.errors import LakeError, LakeLockedError
 from mts_dagster.lake import postgres_lock
 
-POLL_S = 0.005
+POLL_S = 0.01
 POSTGRES = "postgres"
 
 
@@ -41,6 +41,9 @@ class LockState:
     place: str
     locked: bool
     holder: str | None
+
+    def __str__(self) -> str:
+        return f"held by {self.holder} ({self.place})" if self.locked else f"free ({self.place})"
 
 
 def writer_lock(place: str, con: duckdb.DuckDBPyConnection, *, wait_s: float) -> AbstractContextManager[None]:

@@ -56,20 +56,35 @@ def replace_select(
         BadDataError: a row lies outside the slices, is null where it must not be or of another type, or a key occurs
             twice. The stored rows stay as they were.
     """
-    casts = ", ".join(f'"{column.name}"::{column.sql_type} as "{column.name}"' for column in table.columns)
+    _stage(con, table, slices, select)
     try:
-        con.execute(f"create or replace temp table mts_incoming as select {casts} from ({select}) as incoming")
-    except duckdb.ConversionException as error:
-        raise BadDataError(
-            f"table {table.qualified}: a value does not fit its column: {first_line(error)}; nothing stored"
-        ) from error
-    try:
-        _check_inside(con, table, slices)
-        _check_not_null(con, table)
-        _check_unique(con, table, "temp.mts_incoming")
         return transact(con, lambda con: _replace(con, table, slices), origin)
     finally:
         con.execute("drop table temp.mts_incoming")
+
+
+def _stage(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], select: str) -> None:
+    """Compute the rows into a temporary table and check them; on any error nothing of it remains.
+
+    One transaction: each statement outside of one would ask the catalog for its newest snapshot, which costs more than
+    the checks themselves, and the rows would not come from one state of the lake.
+    """
+    casts = ", ".join(f'"{column.name}"::{column.sql_type} as "{column.name}"' for column in table.columns)
+    con.execute("begin")
+    try:
+        con.execute(f"create or replace temp table mts_incoming as select {casts} from ({select}) as incoming")
+        _check_inside(con, table, slices)
+        _check_not_null(con, table)
+        _check_unique(con, table, "temp.mts_incoming")
+    except duckdb.ConversionException as error:
+        con.execute("rollback")
+        raise BadDataError(
+            f"table {table.qualified}: a value does not fit its column: {first_line(error)}; nothing stored"
+        ) from error
+    except BaseException:
+        con.execute("rollback")
+        raise
+    con.execute("commit")
 
 
 def _replace(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]) -> Replaced:

@@ -127,7 +127,7 @@ def _complaint(case: pd.Series) -> str:
         "column_in_schema": "not in the contract",
         "not_nullable": "null where it must not be",
     }
-    return known.get(str(case["check"]), f"{case['failure_case']!r} breaks {case['check']}")
+    return known.get(str(case["check"]), f"{case['failure_case']} breaks {case['check']}")
 
 
 def _row(table: Table, frame: pd.DataFrame, index: int) -> str:

@@ -26,7 +26,7 @@ from mts_dagster.sources.errors import (
 )
 from mts_dagster.sources.frames import epoch_ms, from_epoch_ms
 from mts_dagster.sources.hosts import Cost, budget
-from mts_dagster.sources.http import Clock, HttpSession, Reply, Service, rate_limited, retry_after
+from mts_dagster.sources.http import Clock, HttpSession
 from mts_dagster.sources.instruments import Instrument
 from mts_dagster.sources.klines import (
     REGULAR,
@@ -38,6 +38,7 @@ from mts_dagster.sources.klines import (
     measure_offset,
     step_ms,
 )
+from mts_dagster.sources.replies import Reply, Service, rate_limited, retry_after
 
 NAME = "binance"
 WEIGHT, FUNDING = "weight", "funding"

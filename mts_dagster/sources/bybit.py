@@ -25,7 +25,7 @@ from mts_dagster.sources.errors import (
 )
 from mts_dagster.sources.frames import epoch_ms, from_epoch_ms
 from mts_dagster.sources.hosts import Cost, budget
-from mts_dagster.sources.http import Answer, Clock, HttpSession, Reply, Service, Value, rate_limited
+from mts_dagster.sources.http import Answer, Clock, HttpSession, Value
 from mts_dagster.sources.instruments import Instrument
 from mts_dagster.sources.klines import (
     Candle,
@@ -36,6 +36,7 @@ from mts_dagster.sources.klines import (
     measure_offset,
     step_ms,
 )
+from mts_dagster.sources.replies import Reply, Service, rate_limited
 
 NAME = "bybit"
 REQUESTS = "requests"

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
@@ -34,20 +34,21 @@ from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import BadRequestError, SourceError, Subject, UnauthorisedError, UnknownSymbolError
 from mts_dagster.sources.frames import conform
 from mts_dagster.sources.hosts import Cost
-from mts_dagster.sources.http import Clock, HttpSession, Reply, Service, Value, rate_limited
+from mts_dagster.sources.http import Clock, HttpSession, Value
 from mts_dagster.sources.redaction import QueryKey
+from mts_dagster.sources.replies import Reply, Service, rate_limited
 
 NAME = "fred"
 REQUESTS = "requests"
 CHICAGO = ZoneInfo("America/Chicago")
 MISSING = "."
-DAYS = "datetime64[us]"
+DAYS: Final = "datetime64[us]"
 VINTAGES_PER_REQUEST = 1900
 """FRED accepts 2000; a little less leaves room for a vintage that appears between two requests."""
 PAGE = 100_000
 VINTAGE_PAGE = 10_000
 PAUSE_AFTER_LIMIT = timedelta(seconds=20)
-BAD_REQUEST, TOO_MANY = 400, 429
+BAD_REQUEST, TOO_MANY, SERVER_ERRORS = 400, 429, 500
 KEY_ADVICE = (
     "a key is free at https://fredaccount.stlouisfed.org/apikeys, set it as MTS_FRED_API_KEY "
     "(32 lower-case letters and digits)"
@@ -90,7 +91,7 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
                 name=NAME,
                 root=self.root_url,
                 url_setting="MTS_FRED_URL",
-                budgets={REQUESTS: Rate(1, round(1000 / settings.fred_requests_per_second), burst=1)},
+                budgets={REQUESTS: even_pace(settings.fred_requests_per_second)},
                 auth=QueryKey("api_key", settings.fred_api_key),
                 judge=judge,
                 parse=parse_document,
@@ -119,10 +120,10 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
         """
         vintages = self.vintage_dates(indicator)
         begin = first_needed(vintages, start)
-        releases = self._releases(indicator, start, end, realtime_windows(vintages[begin:]))
+        releases = self._releases(indicator, start, end, realtime_windows(vintages[begin:], VINTAGES_PER_REQUEST))
         if begin > 0 and not releases.empty and releases["realtime_start"].min() <= pd.Timestamp(vintages[begin]):
             # Known before its own day (a projection): its true first release lies further back.
-            releases = self._releases(indicator, start, end, realtime_windows(vintages))
+            releases = self._releases(indicator, start, end, realtime_windows(vintages, VINTAGES_PER_REQUEST))
         lag = self._settings.macro_lag_business_days.get(indicator, self._settings.macro_default_lag_business_days)
         frame = point_in_time(
             releases,
@@ -179,6 +180,11 @@ class Fred(FredApi):  # type: ignore[misc]  # fredapi has no types
         return self._get(path, query, Subject(str(query.get("series_id", ""))))
 
 
+def even_pace(per_second: float) -> Rate:
+    """One request at a time, evenly, 5 % slower than allowed: jitter must not squeeze three into a second."""
+    return Rate(1, round(1050 / per_second), burst=1)
+
+
 def parse_document(body: bytes) -> ET.Element | dict[str, Any]:
     """Parse an answer: XML, or JSON as some errors come.
 
@@ -222,7 +228,7 @@ def first_needed(vintages: Sequence[date], start: date) -> int:
     return max(0, sum(vintage < start for vintage in vintages) - 1)
 
 
-def realtime_windows(vintages: Sequence[date], cap: int = VINTAGES_PER_REQUEST) -> list[tuple[date, date]]:
+def realtime_windows(vintages: Sequence[date], cap: int) -> list[tuple[date, date]]:
     """Split the real-time axis into windows of at most ``cap`` vintages, both ends included.
 
     The axis ends with the newest vintage and not with today: nothing changed since, and asking for a day that has
@@ -315,7 +321,7 @@ def publication_time(days: pd.Series, hour: int) -> pd.Series:
 
 def judge(reply: Reply, document: Any, now: datetime) -> SourceError | None:  # noqa: ANN401 - XML or JSON
     """Read FRED's error texts; its code repeats the HTTP status."""
-    if reply.is_success:
+    if reply.is_success or reply.status >= SERVER_ERRORS:
         return None
     if reply.status == TOO_MANY:
         return rate_limited(NAME, reply, now, otherwise=now + PAUSE_AFTER_LIMIT)

@@ -16,8 +16,8 @@ from mts_dagster.lake.slices import Slice
 from mts_dagster.schemas import CoinUniverse, Klines, MacroData, PricePoints, TableSchema
 from mts_dagster.sources.coingecko import CoinGecko
 from mts_dagster.sources.errors import SourceError
+from mts_dagster.sources.fetch import KlineWindow, fetch_klines
 from mts_dagster.sources.fred import Fred
-from mts_dagster.sources.instruments import InstrumentList
 from mts_dagster.sources.klines import Venue, step_ms
 
 ONE_DAY = timedelta(days=1)
@@ -89,8 +89,8 @@ def candles(
 ) -> Collected:
     """Closed candles of the coins and days of ``slices``, as ``schemas.Klines``.
 
-    The first venue is asked for everything, each further one for what is still missing. A venue that cannot be reached
-    is a problem, and an error only when no venue answered at all.
+    The first venue is asked for everything, each further one for what is still missing; the windows of one venue are
+    fetched side by side. A refusal is a problem, and an error only when nothing at all was answered.
 
     Args:
         venues: in order of preference.
@@ -99,20 +99,27 @@ def candles(
         tickers: CoinGecko id to ticker, for coins that the alias table does not know.
     """
     frames: list[pd.DataFrame] = []
-    problems: list[str] = []
     failures: list[SourceError] = []
+    has_answer = False
     for venue in venues:
         try:
-            instruments, now = InstrumentList(venue.perpetuals()), venue.server_time()
-            for coin, piece in _members(slices):
-                for interval in intervals:
-                    for start, end in _missing(frames, coin, interval, piece, now):
-                        frames += _candles_of(venue, instruments, coin, interval, start, end, tickers)
+            now = venue.server_time()
         except SourceError as failure:
             failures.append(failure)
-            problems.append(str(failure))
-    if len(failures) == len(venues) and failures:
+            continue
+        windows = [
+            KlineWindow(coin, venue.name, interval, start, end, tickers.get(coin, ""))
+            for coin, piece in _members(slices)
+            for interval in intervals
+            for start, end in _missing(frames, coin, interval, piece, now)
+        ]
+        outcomes = fetch_klines(windows, {venue.name: venue})
+        frames += [outcome.frame for outcome in outcomes]
+        failures += [outcome.error for outcome in outcomes if outcome.error is not None]
+        has_answer = has_answer or any(outcome.error is None for outcome in outcomes)
+    if failures and not has_answer:
         raise failures[0]
+    problems = dict.fromkeys(str(failure) for failure in failures)
     return Collected(_joined(frames, Klines), tuple(problems))
 
 
@@ -135,22 +142,6 @@ def _joined(frames: Sequence[pd.DataFrame], model: type[TableSchema]) -> pd.Data
     """One frame of all rows; an empty one has the contract's types too."""
     filled = [frame for frame in frames if not frame.empty]
     return pd.concat(filled, ignore_index=True) if filled else model.empty()
-
-
-def _candles_of(
-    venue: Venue,
-    instruments: InstrumentList,
-    coin: str,
-    interval: str,
-    start: datetime,
-    end: datetime,
-    tickers: Mapping[str, str],
-) -> list[pd.DataFrame]:
-    """Candles of a coin from one venue, over the instruments that stood for it; none for a coin without perpetual."""
-    return [
-        venue.klines(coin, listing.symbol, interval, listing.start, listing.end, multiplier=listing.multiplier)
-        for listing in instruments.listings(coin, start, end, ticker=tickers.get(coin, ""))
-    ]
 
 
 def _missing(

@@ -124,7 +124,7 @@ class Host(CircuitBreakerStorage):
 
     Args:
         file: the shared file.
-        name: host and port.
+        name: what tells the service apart from all others.
         budgets: rates by name.
         circuit_reset_s: how long a host that keeps failing is left alone.
         now: the session's clock, epoch seconds; the breaker's times are taken from it too.

@@ -53,12 +53,14 @@ class Listing:
     Attributes:
         symbol: the venue's symbol.
         multiplier: coins that one unit of the instrument stands for: price of the coin = price / multiplier.
+        is_former: whether the coin was renamed since, so that the venue may know this symbol no more.
     """
 
     symbol: str
     multiplier: float
     start: datetime
     end: datetime
+    is_former: bool
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,13 @@ class InstrumentList:
         """
         aliases = ALIASES.get(coin, (Alias(ticker.upper()),) if ticker else ())
         return [
-            Listing(symbol, multiplier * alias.units, max(start, alias.start), min(end, alias.end))
+            Listing(
+                symbol=symbol,
+                multiplier=multiplier * alias.units,
+                start=max(start, alias.start),
+                end=min(end, alias.end),
+                is_former=alias.end != NEVER,
+            )
             for alias in aliases
             for symbol, multiplier in self._symbols(alias)
             if alias.start < end and start < alias.end

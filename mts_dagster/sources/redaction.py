@@ -17,16 +17,22 @@ from requests.auth import AuthBase
 
 KEY_IN_TEXT = re.compile(r"(?i)((?:api_?key|x_cg_(?:pro|demo)_api_key|token|secret|signature)=)[^&\s\"')]+")
 HIDDEN = r"\1***"
+LOGIN_IN_URL = re.compile(r"//[^/@\s]+@")
 
 
 def redact(text: str) -> str:
-    """Replace the values of key parameters in any text that may hold a URL."""
-    return KEY_IN_TEXT.sub(HIDDEN, text)
+    """Replace key parameters and logins in any text that may hold a URL."""
+    return LOGIN_IN_URL.sub("//***@", KEY_IN_TEXT.sub(HIDDEN, text))
 
 
 def host_of(url: str) -> str:
     """Host and port, without user, password, path and query."""
     return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def place_of(url: str) -> str:
+    """Host, port and path: what tells two services apart, also when both live on one host."""
+    return host_of(url) + urlsplit(url).path.rstrip("/")
 
 
 class NoKey(AuthBase):

@@ -119,6 +119,7 @@ class _Loader:
             path: read_properties(root, Path(path))
             for path in self._files([*self.project.model_paths, *self.project.test_paths], "*.yml")
         }
+        self.model_paths = self._model_paths()
         self.models: dict[str, Model] = {}
         self.sources: dict[tuple[str, str], Source] = {}
         self.renderer = Renderer(self.templates, {**self.project.variables, **variables}, self.models, self.sources)
@@ -128,10 +129,9 @@ class _Loader:
         for path, properties in self.properties.items():
             self._add_sources(path, properties)
         contracts = self._contracts()
-        model_paths = self._model_paths()
-        for name in contracts.keys() - model_paths.keys():
+        for name in contracts.keys() - self.model_paths.keys():
             raise SqlModelError(contracts[name][0], f"describes model {name}, but there is no {name}.sql")
-        for name, path in model_paths.items():
+        for name, path in self.model_paths.items():
             self.models[name] = self._model(name, path, contracts)
         self._sort()
         for name, model in self.models.items():
@@ -241,9 +241,8 @@ class _Loader:
                 raise SqlModelError(reference.path, message, reference.line)
             return self.sources[group, name].schema, name
         name = reference.names[0]
-        paths = self._model_paths()
-        if name not in paths:
-            known = ", ".join(sorted(paths))
+        if name not in self.model_paths:
+            known = ", ".join(sorted(self.model_paths))
             raise SqlModelError(reference.path, f"there is no model {name}; there are {known}", reference.line)
         return "", name
 

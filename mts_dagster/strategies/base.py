@@ -151,12 +151,17 @@ class Strategy(ABC, Generic[ConfigT]):
         )
 
     def tuned(self, values: Mapping[str, float]) -> Self:
-        """The same strategy with some parameters changed.
+        """The same strategy with some parameters changed; 20.0 is a whole number here, and so is a numpy 20.
 
         Raises:
             ConfigError: a value is not allowed, or there is no such parameter.
         """
-        return type(self)(build_config(self._config_type(), {**self.config.model_dump(), **values}))
+        integers = {parameter.name for parameter in self.parameters() if parameter.integer}
+        exact = {
+            name: int(value) if name in integers and float(value).is_integer() else value
+            for name, value in values.items()
+        }
+        return type(self)(build_config(type(self.config), {**self.config.model_dump(), **exact}))
 
     def first_match(
         self,
@@ -211,9 +216,6 @@ class Strategy(ABC, Generic[ConfigT]):
             },
             index=analysis.index,
         )
-
-    def _config_type(self) -> type[ConfigT]:
-        return type(self.config)
 
     def _reasons(self, template: str, rows: pd.DataFrame) -> npt.NDArray[np.object_]:
         """Fill a reason for each row; only the columns that it names are touched."""

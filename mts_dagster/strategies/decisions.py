@@ -34,9 +34,7 @@ _TEXTS = ["direction", "risk_level", "reason"]
 _RELATIVE_TOLERANCE = 1e-9
 
 
-def decide(
-    strategy: Strategy[Any], market: Market, start: date, end: date, *, audit_cuts: int = AUDIT_CUTS
-) -> pd.DataFrame:
+def decide(strategy: Strategy[Any], market: Market, start: date, end: date, *, checked: bool = True) -> pd.DataFrame:
     """Decisions of a strategy for the days ``[start, end)``.
 
     Args:
@@ -45,8 +43,8 @@ def decide(
             of periods from ``end`` on are not shown to the strategy.
         start: first day decided on, inclusive.
         end: last day decided on, exclusive.
-        audit_cuts: number of times at which later rows are taken away to see whether an earlier decision changes.
-            0 trusts the strategy: for an optimiser that varies parameters of a strategy it has audited once.
+        checked: whether to look for look-ahead and to enforce the contract of signals. False saves most of the
+            time: for an optimiser that varies the parameters of a strategy it has checked once.
 
     Returns:
         ``TradingSignals`` in order of time and asset.
@@ -58,10 +56,14 @@ def decide(
     market = market.prepared(strategy.inputs, strategy.config.assets).between(date.min, end)
     decisions = _run(strategy, market)
     late = _incomplete_at(market, decisions["timestamp"])
-    _audit(strategy, market, decisions[~late], audit_cuts)
-    inside = (decisions["date"] >= pd.Timestamp(start)) & (decisions["date"] < pd.Timestamp(end))
-    alone = [_run_at(strategy, market, moment) for moment in decisions.loc[inside & late, "timestamp"].unique()]
-    return _conforming(strategy, _in_order(pd.concat([decisions[inside & ~late], *alone])))
+    if checked:
+        _audit(strategy, market, decisions[~late])
+    inside = _on_days(decisions, start, end)
+    moments = decisions.loc[inside & late, "timestamp"].unique()
+    alone = [_run_at(strategy, market, moment) for moment in moments]
+    exact = _in_order(pd.concat([decisions[~late], *alone])) if alone else decisions
+    within = exact[_on_days(exact, start, end)].reset_index(drop=True)
+    return conform(strategy, within) if checked else within
 
 
 def first_difference(expected: pd.DataFrame, found: pd.DataFrame) -> str:
@@ -88,6 +90,33 @@ def first_difference(expected: pd.DataFrame, found: pd.DataFrame) -> str:
     )
 
 
+def conform(strategy: Strategy[Any], decisions: pd.DataFrame) -> pd.DataFrame:
+    """The decisions with the exact types of their contract.
+
+    Raises:
+        StrategyError: names the rule that is broken, how often, and the first row.
+    """
+    try:
+        frame = TradingSignals.validate(decisions, lazy=True)
+    except SchemaErrors as error:
+        failures = error.failure_cases
+        first = failures.iloc[0]
+        count = int(((failures["column"] == first["column"]) & (failures["check"] == first["check"])).sum())
+        where = "" if pd.isna(first["index"]) else f", first {_row_named(decisions.loc[first['index']])}"
+        raise _broken(
+            strategy,
+            f"column {first['column']} fails {first['check']} in {count} rows{where}: {first['failure_case']}",
+        ) from None
+    flat = frame["direction"] == "flat"
+    _refuse(strategy, frame, frame["strategy"] != strategy.name, "column strategy is not the strategy's name")
+    _refuse(strategy, frame, frame["config_hash"] != strategy.config_hash, "config_hash is not the config's")
+    _refuse(strategy, frame, ~frame["asset"].isin(strategy.config.assets), "the asset is not in the config")
+    _refuse(strategy, frame, frame.duplicated(_KEY), "there are two decisions for one asset and time")
+    _refuse(strategy, frame, frame["available_at"] < frame["timestamp"], "available_at is before the decision")
+    _refuse(strategy, frame, flat != (frame["position_size"] == 0), "size must be 0 when flat and above 0 otherwise")
+    return frame
+
+
 def _run(strategy: Strategy[Any], market: Market) -> pd.DataFrame:
     """One run over all rows shown: the columns of the contract, in order."""
     try:
@@ -111,6 +140,10 @@ def _run_at(strategy: Strategy[Any], market: Market, moment: pd.Timestamp) -> pd
     return decisions[decisions["timestamp"] == moment]
 
 
+def _on_days(decisions: pd.DataFrame, start: date, end: date) -> pd.Series[bool]:
+    return (decisions["date"] >= pd.Timestamp(start)) & (decisions["date"] < pd.Timestamp(end))
+
+
 def _in_order(decisions: pd.DataFrame) -> pd.DataFrame:
     return decisions[list(SIGNAL_COLUMNS)].sort_values(_KEY, kind="stable", ignore_index=True)
 
@@ -132,9 +165,9 @@ def _microseconds(times: pd.Series[pd.Timestamp]) -> npt.NDArray[np.int64]:
     return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
 
 
-def _audit(strategy: Strategy[Any], market: Market, decisions: pd.DataFrame, cuts: int) -> None:
+def _audit(strategy: Strategy[Any], market: Market, decisions: pd.DataFrame) -> None:
     """Take later rows away at some decision times; the decisions up to then must stay as they were."""
-    for moment in _audited_moments(decisions, cuts):
+    for moment in _audited_moments(decisions):
         expected = decisions[decisions["timestamp"] <= moment]
         found = _run(strategy, market.known_at(moment))
         found = found[(found["timestamp"] <= moment) & ~_incomplete_at(market, found["timestamp"])]
@@ -146,42 +179,15 @@ def _audit(strategy: Strategy[Any], market: Market, decisions: pd.DataFrame, cut
             )
 
 
-def _audited_moments(decisions: pd.DataFrame, cuts: int) -> list[pd.Timestamp]:
+def _audited_moments(decisions: pd.DataFrame) -> list[pd.Timestamp]:
     """Evenly spread decision times that have rows after them; those that hold a position, if there are any."""
     inner = decisions[decisions["timestamp"] < decisions["timestamp"].max()]
     held = inner[inner["direction"] != "flat"]
     moments = list((inner if held.empty else held)["timestamp"].unique())
     if not moments:
         return []
-    positions = np.linspace(0, len(moments) - 1, cuts + 1).astype(int)[1:]
+    positions = np.linspace(0, len(moments) - 1, AUDIT_CUTS + 1).astype(int)[1:]
     return [moments[position] for position in np.unique(positions)]
-
-
-def _conforming(strategy: Strategy[Any], decisions: pd.DataFrame) -> pd.DataFrame:
-    """The decisions with the exact types of their contract.
-
-    Raises:
-        StrategyError: names the rule that is broken, how often, and the first row.
-    """
-    try:
-        frame = TradingSignals.validate(decisions, lazy=True)
-    except SchemaErrors as error:
-        failures = error.failure_cases
-        first = failures.iloc[0]
-        count = int(((failures["column"] == first["column"]) & (failures["check"] == first["check"])).sum())
-        where = "" if pd.isna(first["index"]) else f", first {_row_named(decisions.loc[first['index']])}"
-        raise _broken(
-            strategy,
-            f"column {first['column']} fails {first['check']} in {count} rows{where}: {first['failure_case']!r}",
-        ) from None
-    flat = frame["direction"] == "flat"
-    _refuse(strategy, frame, frame["strategy"] != strategy.name, "column strategy is not the strategy's name")
-    _refuse(strategy, frame, frame["config_hash"] != strategy.config_hash, "config_hash is not the config's")
-    _refuse(strategy, frame, ~frame["asset"].isin(strategy.config.assets), "the asset is not in the config")
-    _refuse(strategy, frame, frame.duplicated(_KEY), "there are two decisions for one asset and time")
-    _refuse(strategy, frame, frame["available_at"] < frame["timestamp"], "available_at is before the decision")
-    _refuse(strategy, frame, flat != (frame["position_size"] == 0), "size must be 0 when flat and above 0 otherwise")
-    return frame
 
 
 def _refuse(strategy: Strategy[Any], frame: pd.DataFrame, wrong: pd.Series[bool], what: str) -> None:

@@ -18,6 +18,8 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping
 from datetime import date
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -64,23 +66,22 @@ def build_documents(signals: pd.DataFrame, features: pd.DataFrame) -> dict[date,
         features: ``features_daily`` of these days; bitcoin's row gives the context, null where there is none.
     """
     bitcoin = features[features["coin"] == BITCOIN]
-    context = bitcoin.assign(day=pd.to_datetime(bitcoin["date"])).set_index("day")[["vix", "vix_correlation"]]
+    context = dict(zip(_days(bitcoin), bitcoin[["vix", "vix_correlation"]].to_numpy(dtype="float64"), strict=True))
     last = (
-        signals.assign(date=pd.to_datetime(signals["date"]))
-        .sort_values("timestamp")
+        signals.assign(date=_days(signals))
+        .sort_values(["date", "strategy", "asset", "timestamp"])
         .drop_duplicates(["date", "strategy", "asset"], keep="last")
     )
-    return {
-        pd.Timestamp(day).date(): {  # type: ignore[arg-type]  # pandas types a group key as any hashable
-            "timestamp": rows["timestamp"].max().tz_convert("UTC").isoformat().replace("+00:00", "Z"),
-            "signals": [_signal(row) for row in rows.sort_values(["strategy", "asset"]).to_dict("records")],
-            "market_context": {
-                "vix_level": _number(context["vix"].get(day)),
-                "correlation_btc_vix": _number(context["vix_correlation"].get(day)),
-            },
+    documents: dict[date, SignalDocument] = {}
+    for day, group in groupby(last.to_dict("records"), key=itemgetter("date")):
+        rows = list(group)
+        vix, correlation = context.get(day, (None, None))
+        documents[day] = {
+            "timestamp": max(row["timestamp"] for row in rows).tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "signals": [_signal(row) for row in rows],
+            "market_context": {"vix_level": _number(vix), "correlation_btc_vix": _number(correlation)},
         }
-        for day, rows in last.groupby("date")
-    }
+    return documents
 
 
 def write_documents(folder: Path, documents: Mapping[date, SignalDocument]) -> list[Path]:
@@ -101,6 +102,11 @@ def write_documents(folder: Path, documents: Mapping[date, SignalDocument]) -> l
     if newest is not None:
         _replace(folder / LATEST, newest.read_text(encoding="utf-8"))
     return paths
+
+
+def _days(frame: pd.DataFrame) -> list[date]:
+    """Calendar days of a frame, whether the lake gave timestamps or dates."""
+    return [moment.date() for moment in pd.to_datetime(frame["date"])]
 
 
 def _signal(row: Mapping[Hashable, Any]) -> Signal:

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from mts_dagster.errors import ConfigError
 from mts_dagster.strategies.base import FEATURES, Parameter, Strategy
 from mts_dagster.strategies.config import build_config
-from mts_dagster.strategies.decisions import decide, first_difference
+from mts_dagster.strategies.decisions import conform, decide, first_difference
 from mts_dagster.strategies.errors import StrategyError
 from mts_dagster.strategies.market import Market
 
@@ -75,9 +75,9 @@ def examine(
         What is wrong; empty if nothing was found.
     """
     findings = [*_config(strategy)]
-    inputs = market.prepared(strategy.inputs, strategy.config.assets)
     try:
-        decisions = decide(strategy, inputs, start, end, audit_cuts=0)
+        inputs = market.prepared(strategy.inputs, strategy.config.assets)
+        decisions = conform(strategy, decide(strategy, inputs, start, end, checked=False))
     except StrategyError as error:
         return (*findings, Finding("schema", str(error)))
     findings += _completeness(inputs, decisions, start, end)
@@ -190,7 +190,7 @@ def _tuned(strategy: Strategy[Any], market: Market, start: date, end: date) -> I
             tuned = strategy.tuned({parameter.name: bound})
             days = timedelta(days=tuned.lookback_days)
             try:
-                decide(tuned, market.between(start - days, end), start, end, audit_cuts=0)
+                conform(tuned, decide(tuned, market.between(start - days, end), start, end, checked=False))
             except StrategyError as error:
                 yield Finding("config", f"with {parameter.name} = {bound}: {error}")
 
@@ -207,7 +207,7 @@ def _refused(strategy: Strategy[Any], values: Mapping[str, object]) -> bool:
 def _difference(strategy: Strategy[Any], market: Market, expected: pd.DataFrame, start: date, end: date) -> str:
     """How the decisions on another market differ from the expected ones; a failure is a difference too."""
     try:
-        return first_difference(expected, decide(strategy, market, start, end, audit_cuts=0))
+        return first_difference(expected, decide(strategy, market, start, end, checked=False))
     except StrategyError as error:
         return f"it fails: {error}"
 

@@ -28,7 +28,7 @@ all_bars as (
 
     select coin, open_time, close_time from hourly_bars
     union all
-    select coin, open_time, close_time from daily_bars
+    select coin, open_time, close_time from daily_bars where ohlc_method = 'exchange'
 
 ),
 

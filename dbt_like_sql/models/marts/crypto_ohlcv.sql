@@ -103,7 +103,7 @@ sampled_bars as (
         proven_hours.close,
         proven_hours.volume_24h_usd,
         greatest(
-            proven_hours.open_time + interval 1 hour + {{ var('bar_delay_s') }} * interval 1 second,
+            proven_hours.open_time + interval 1 hour + to_seconds({{ var('bar_delay_s') }}),
             proven_hours.last_available_at,
             proven_hours.proven_at
         ) as available_at

@@ -5,7 +5,7 @@
     batch_size='day',
     begin=var('history_start'),
     lookback=var('batch_lookback'),
-    meta={'input_lookback_days': 120}
+    meta={'input_lookback_days': 120, 'ended_days_only': true}
 ) }}
 
 with vintages as (

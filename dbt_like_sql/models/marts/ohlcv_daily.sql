@@ -169,7 +169,7 @@ select
     closed_days.ohlc_method,
     closed_days.hours_covered,
     greatest(
-        closed_days.day_end + {{ var('bar_delay_s') }} * interval 1 second,
+        closed_days.day_end + to_seconds({{ var('bar_delay_s') }}),
         closed_days.last_available_at,
         closed_days.proven_at
     ) as available_at

@@ -6,6 +6,9 @@ the SQL folder is ``mts_dagster.sql_models``, storing is ``mts_dagster.lake``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import dagster as dg
 
 from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, ends_in_failure
@@ -69,11 +72,23 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
     def sql_model(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
-        slices = [] if is_view else slices_of(context.partition_keys)
+        slices = [] if is_view else ended(model, slices_of(context.partition_keys), datetime.now(UTC))
         counts = store(settings, project, model, slices, run_origin(context, model.code_version))
         return dg.MaterializeResult(metadata=counts)
 
     return sql_model
+
+
+def ended(model: Model, slices: list[Slice], now: datetime) -> list[Slice]:
+    """The slices without the running day, for a model that says ``ended_days_only``.
+
+    Its rows are values as of the end of a day; before that end they would be provisional, and stay so in a partition
+    that is not built again. SQL knows no clock, so the day is left out here.
+    """
+    if not model.meta.get("ended_days_only"):
+        return slices
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return [replace(piece, end=min(piece.end, today)) for piece in slices if piece.start < today]
 
 
 def store(settings: Settings, project: Project, model: Model, slices: list[Slice], origin: Origin) -> dict[str, int]:

@@ -124,7 +124,7 @@ def recorded_market() -> Market:
     for frame in bars.values():
         frame.index = pd.to_datetime(frame["timestamp"], unit="ms").astype("datetime64[us]")
     closes, volumes = (
-        pd.DataFrame({coin: frame[column].astype(float) for coin, frame in bars.items()})[:"2025-06-30"]
+        pd.DataFrame({coin: frame[column].astype(float) for coin, frame in bars.items()}).truncate(after="2025-06-30")
         for column in ("close", "volume")
     )
     vix = pd.read_csv(SHARED / "macro" / "VIXCLS.csv", index_col=0, parse_dates=True)["VIXCLS"].dropna()

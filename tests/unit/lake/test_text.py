@@ -1,0 +1,45 @@
+"""Passwords stay out of messages, quotes stay inside literals."""
+
+from __future__ import annotations
+
+import pytest
+
+from mts_dagster.lake.text import first_line, listed, quoted, redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("host=db password=secret dbname=lake", "host=db password=*** dbname=lake"),
+        ("password='two \\' words' host=db", "password=*** host=db"),
+        ("PASSWORD = secret", "PASSWORD = ***"),
+        ("postgresql://mts:secret@db:5432/lake", "postgresql://mts:***@db:5432/lake"),
+        ("host=db user=mts dbname=lake", "host=db user=mts dbname=lake"),
+        ("sqlite:/data/lake.sqlite", "sqlite:/data/lake.sqlite"),
+    ],
+)
+def test_passwords_are_hidden(text: str, safe: str) -> None:
+    """Both ways of writing a password are hidden, everything else stays."""
+    assert redacted(text) == safe
+
+
+def test_first_line_is_one_line_without_password() -> None:
+    """What the driver says below the first line, and the password in it, never reach a message."""
+    assert first_line(RuntimeError("cannot reach password=secret\n\tIs the server running?")) == (
+        "cannot reach password=***"
+    )
+
+
+def test_an_error_without_text_still_says_something() -> None:
+    """The kind of the error stands in for its message."""
+    assert first_line(TimeoutError()) == "TimeoutError"
+
+
+def test_quotes_are_doubled() -> None:
+    """A folder called ``it's`` does not end the literal."""
+    assert quoted("/home/it's/lake") == "'/home/it''s/lake'"
+
+
+def test_columns_are_listed_quoted() -> None:
+    """Reserved words can be columns."""
+    assert listed(["open", "order"]) == '"open", "order"'
