@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(name)s: %(message)s", handlers=[RichHandler(console=console, show_path=False)]
     )
+    logging.getLogger("pyrate_limiter").setLevel(logging.WARNING)
     overrides = {name: tuple(value) for name in ("exchanges", "symbols") if (value := getattr(options, name))}
     try:
         settings = load_settings(**overrides)

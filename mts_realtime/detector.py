@@ -14,7 +14,7 @@ import numpy as np
 from mts_realtime.analytics.anomalies import RollingScore, trend_per_minute
 from mts_realtime.analytics.arbitrage import Limits, assess, walk
 from mts_realtime.analytics.funding import HOUR_MS, FundingQuote, compare
-from mts_realtime.analytics.microstructure import BPS, imbalance, spread_bps
+from mts_realtime.analytics.microstructure import BPS, imbalance_of_totals, spread_bps
 from mts_realtime.analytics.opportunities import NS_PER_MS, Change, Opportunity, OpportunityTracker
 from mts_realtime.analytics.signals import Signal, SignalGate, SignalKind, confidence_of, strength_of
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mts_realtime.book import OrderBook
     from mts_realtime.events import FundingUpdate, Instrument, Levels, TickerUpdate
     from mts_realtime.settings import RealtimeSettings
+
+HOUR_NS = HOUR_MS * NS_PER_MS
 
 SMALLEST_EDGE_BPS = 1.0
 """Threshold against which an arbitrage signal is graded when the configured least edge is smaller."""
@@ -171,7 +173,7 @@ class Detector:
             self._measure(
                 SignalKind.SPREAD_ANOMALY, market, grid_ns, score, self._settings.spread_anomaly_z, "z", detail
             )
-        balance = float(imbalance([size for _, size in bids], [size for _, size in asks]))
+        balance = imbalance_of_totals(sum(size for _, size in bids), sum(size for _, size in asks))
         if abs(balance) >= self._settings.imbalance_threshold:
             self._measure(
                 SignalKind.ORDER_BOOK_IMBALANCE,
@@ -206,6 +208,7 @@ class Detector:
             if there is None:
                 continue
             spread = compare(here, there, self._settings.funding_holding_hours)
+            coming_ns = round(min(here.hours_to_settlement, there.hours_to_settlement) * HOUR_NS)
             if spread.differential_pct < self._settings.funding_divergence_pct:
                 continue
             self._raise(
@@ -222,6 +225,7 @@ class Detector:
                     "fees_bps": spread.fees_bps,
                     "break_even_hours": spread.break_even_hours,
                 },
+                life_ns=max(coming_ns, self._ttl_ns),  # rates change slowly: one signal until the next settlement
             )
 
     def _seen(self, key: tuple[str, str, str], buy: Market, sell: Market, at_ns: int) -> None:
@@ -307,13 +311,14 @@ class Detector:
         unit: str,
         detail: dict[str, float],
         confidence: float | None = None,
+        life_ns: int | None = None,
     ) -> None:
         signal = Signal(
             kind=kind,
             symbol=symbol,
             exchanges=tuple(exchanges),
             at_ns=at_ns,
-            expires_ns=at_ns + self._ttl_ns,
+            expires_ns=at_ns + (self._ttl_ns if life_ns is None else life_ns),
             value=value,
             threshold=threshold,
             unit=unit,

@@ -150,8 +150,10 @@ class Feed:
     def publish_changed(self) -> None:
         """Publish every book that changed since the last time, to whoever wants it."""
         changed, self._pipeline.changed = self._pipeline.changed, {}
-        for topic in changed:
-            self._publish(topic.market, list(self.outlets))
+        outlets = list(self.outlets)
+        if outlets:
+            for topic in changed:
+                self._publish(topic.market, outlets)
 
     def _publish(self, market: Market, outlets: list[Outlet]) -> None:
         book, symbol = market.book, market.instrument.symbol

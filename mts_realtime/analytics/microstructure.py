@@ -55,8 +55,12 @@ def imbalance(bid_sizes: ArrayLike, ask_sizes: ArrayLike) -> FloatArray:
     """(bids - asks) / (bids + asks) over the levels given: 1 is all bids, -1 all asks, NaN when empty."""
     bids = np.nansum(np.asarray(bid_sizes, dtype=np.float64), axis=-1)
     asks = np.nansum(np.asarray(ask_sizes, dtype=np.float64), axis=-1)
-    total = bids + asks
-    return _divide(bids - asks, total)
+    return _divide(bids - asks, bids + asks)
+
+
+def imbalance_of_totals(bid_size: Number, ask_size: Number) -> Number:
+    """The same from sizes that are summed already; they must not both be zero."""
+    return (bid_size - ask_size) / (bid_size + ask_size)
 
 
 def depth_within_bps_usd(prices: ArrayLike, sizes: ArrayLike, mid_price: ArrayLike, within_bps: float) -> FloatArray:

@@ -14,17 +14,6 @@ import pytest
 from mts_realtime.events import Instrument
 from mts_realtime.settings import RealtimeSettings
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of the real recordings."""
-    folder = Path(os.environ.get("MTS_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"the recordings are not here: {folder} (set MTS_SHARED_DATA)")
-    return folder
-
 
 @pytest.fixture(scope="session")
 def wrapped_frames(shared_data: Path) -> Callable[[str, int], Iterator[tuple[int, bytes]]]:

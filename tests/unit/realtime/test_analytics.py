@@ -22,6 +22,7 @@ from mts_realtime.analytics.funding import (
 from mts_realtime.analytics.microstructure import (
     depth_within_bps_usd,
     imbalance,
+    imbalance_of_totals,
     liquidity_score,
     micro_price,
     mid,
@@ -55,6 +56,7 @@ def test_imbalance() -> None:
     assert float(imbalance(BIDS[1], ASKS[1])) == 0.0
     assert float(imbalance(BIDS[1], [2.0])) == 0.5
     assert math.isnan(float(imbalance([], [])))
+    assert imbalance_of_totals(6.0, 2.0) == 0.5
 
 
 def test_depth_within() -> None:
