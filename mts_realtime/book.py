@@ -285,11 +285,36 @@ class DeltaBook(OrderBook):
         self.best_ask = best if best in side else min(side, default=NO_ASK)
 
 
+class SyncBuffers:
+    """Bounds the updates that books keep while they wait for their snapshots, all of them together.
+
+    Few waiting books may keep many updates (a recording played at full speed passes thousands before a REST answer
+    arrives), and a thousand of them still fit into memory.
+    """
+
+    def __init__(self, limit: int = 50_000) -> None:
+        self._limit = limit
+        self._waiting: set[DiffBook] = set()
+
+    def join(self, book: DiffBook) -> None:
+        """The book begins to wait."""
+        self._waiting.add(book)
+
+    def leave(self, book: DiffBook) -> None:
+        """The book waits no longer."""
+        self._waiting.discard(book)
+
+    @property
+    def share(self) -> int:
+        """Updates that each waiting book may keep."""
+        return self._limit // max(1, len(self._waiting))
+
+
 class DiffBook(DeltaBook):
     """A book whose snapshot comes over REST (Binance diff depth).
 
-    While SYNCING it keeps the newest ``buffer_updates`` updates. A snapshot newer than all of them waits for the
-    update that bridges it.
+    While SYNCING it keeps its newest updates, bounded by ``SyncBuffers``. A snapshot newer than all of them waits
+    for the update that bridges it.
 
     A snapshot shows at most ``snapshot_levels`` a side; a level beyond them stays unknown until it changes, so the
     book thins out where the price moves away from the snapshot (BTC leaves 1000 levels within minutes). Before the
@@ -302,29 +327,47 @@ class DiffBook(DeltaBook):
         refresh_due: Whether the wanted levels come near either.
     """
 
-    __slots__ = ("_buffer", "_snapshot_levels", "_successor", "_waiting", "ceiling", "floor", "refresh_due")
+    __slots__ = (
+        "_buffer",
+        "_buffers",
+        "_snapshot_levels",
+        "_successor",
+        "_waiting",
+        "ceiling",
+        "floor",
+        "refresh_due",
+    )
 
     needs_snapshot = True
 
-    def __init__(self, topic: str, sequencer: Sequencer, snapshot_levels: int, buffer_updates: int = 1000) -> None:
+    def __init__(self, topic: str, sequencer: Sequencer, snapshot_levels: int, buffers: SyncBuffers) -> None:
         self._snapshot_levels = snapshot_levels
-        self._buffer: deque[BookDelta] = deque(maxlen=buffer_updates)
+        self._buffers = buffers
+        self._buffer: deque[BookDelta] = deque()
+        self._successor: DiffBook | None = None
         super().__init__(topic, sequencer)
+
+    def begin(self) -> None:
+        """The topic is (again) subscribed to: drop everything, and keep updates until a snapshot comes."""
+        super().begin()
+        self._buffers.join(self)
 
     def clear(self) -> None:
         """Forget levels, position, buffered updates, and what the snapshot showed."""
         super().clear()
+        self._buffers.leave(self)
         self._buffer.clear()
         self._waiting = False
         self.floor = NO_BID
         self.ceiling = NO_ASK
-        self._successor: DiffBook | None = None
+        self._drop_successor()
         self.refresh_due = False
 
     def begin_refresh(self) -> None:
         """A further snapshot was asked for: collect updates for it while this book goes on."""
         self.refresh_due = False
-        self._successor = DiffBook(self.topic, type(self.sequencer)(self.topic), self._snapshot_levels)
+        self._drop_successor()
+        self._successor = DiffBook(self.topic, type(self.sequencer)(self.topic), self._snapshot_levels, self._buffers)
         self._successor.begin()
 
     def on_snapshot(self, event: BookSnapshot) -> bool:
@@ -353,6 +396,7 @@ class DiffBook(DeltaBook):
             except SequenceGapError as gap:
                 self.state = BookState.SYNCING
                 self._waiting = False
+                self._buffers.join(self)
                 self._buffer.extend(buffered[position:])
                 raise SnapshotStaleError(self.topic, f"snapshot {last}: {gap.detail}") from None
         return changed
@@ -370,6 +414,8 @@ class DiffBook(DeltaBook):
             return False
         if not self._waiting:
             self._buffer.append(event)
+            while len(self._buffer) > self._buffers.share:
+                self._buffer.popleft()
             return False
         try:
             return self._continue(event)
@@ -397,12 +443,17 @@ class DiffBook(DeltaBook):
             else:
                 successor.on_snapshot(event)
         except BookError:
-            self._successor = None  # a further sample asks again
+            self._drop_successor()  # a further sample asks again
             return
         if successor.state is BookState.LIVE and successor.last_id == self.last_id:
             self.bids, self.asks = successor.bids, successor.asks
             self.best_bid, self.best_ask = successor.best_bid, successor.best_ask
             self.floor, self.ceiling = successor.floor, successor.ceiling
+            self._successor = None
+
+    def _drop_successor(self) -> None:
+        if self._successor is not None:
+            self._successor.drop()
             self._successor = None
 
     def _continue(self, event: BookDelta) -> bool:
@@ -413,6 +464,7 @@ class DiffBook(DeltaBook):
         self._update(event)
         self.state = BookState.LIVE
         self._waiting = False
+        self._buffers.leave(self)
         self._accept(event)
         return True
 

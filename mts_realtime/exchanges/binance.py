@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from mts_realtime.book import DiffBook, OrderBook, PictureBook
+from mts_realtime.book import DiffBook, OrderBook, PictureBook, SyncBuffers
 from mts_realtime.events import (
     Ack,
     BookDelta,
@@ -149,6 +149,7 @@ class Binance(Exchange):
     def __init__(self, settings: RealtimeSettings) -> None:
         super().__init__()
         self._settings = settings
+        self._sync_buffers = SyncBuffers()
         self.rest_root = settings.binance_url
         self.rotate_s = settings.binance_rotate_s
         self.messages_per_s = settings.binance_messages_per_s
@@ -203,7 +204,7 @@ class Binance(Exchange):
         """A picture book or a diff book, by the stream's name."""
         if self.is_picture(topic):
             return PictureBook(topic, BinancePartialDepth(topic))
-        return DiffBook(topic, BinanceDiffDepth(topic), self._settings.binance_snapshot_levels)
+        return DiffBook(topic, BinanceDiffDepth(topic), self._settings.binance_snapshot_levels, self._sync_buffers)
 
     def topic_of(self, raw: bytes) -> str | None:
         """Stream name of a frame."""
