@@ -5,7 +5,8 @@ is in ``lock``, transactions in ``transaction``.
 
 Files on S3: ``MTS_DATA_PATH=s3://bucket/prefix/``. Keys, region and endpoint come from the environment variables that
 DuckDB's ``httpfs`` reads itself: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, and
-``DUCKDB_S3_ENDPOINT``, ``DUCKDB_S3_USE_SSL`` for a server that is not Amazon's.
+``DUCKDB_S3_ENDPOINT``, ``DUCKDB_S3_USE_SSL`` for a server that is not Amazon's. With a SQLite catalog the writer lock
+holds on one machine only, so several hosts need a Postgres catalog.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SCHEMAS = ("raw", "staging", "marts", "signals", "realtime", "backtests", "quali
 LOCK_VARIABLE = "mts_lock_place"
 LOCK_WAIT_VARIABLE = "mts_lock_wait_s"
 SQLITE_BUSY_TIMEOUT_MS = 5_000
+AMAZON = "s3.amazonaws.com"
 NO_LAKE_HERE = "creating a new DuckLake is explicitly disabled"  # how DuckLake says so on a read-only attach
 
 
@@ -123,9 +125,11 @@ def connect(*, read_only: bool = True, settings: Settings | None = None) -> duck
 def prepare_session(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Give a connection to an attached lake what belongs to the session: time zone, names without schema, its lock."""
     con.execute("set TimeZone = 'UTC'")
+    con.execute("begin")  # one look at the catalog instead of one a statement
     present = _schemas(con)
     path = [f"{ALIAS}.{schema}" for schema in ("main", *SCHEMAS) if schema in present]
     con.execute(f"set search_path = {quoted(','.join(path))}")
+    con.execute("commit")
     # A connection carries its own lock, so that `write(con)` needs nothing else.
     con.execute(f"set variable {LOCK_VARIABLE} = $1", [address_of(settings).lock_place])
     con.execute(f"set variable {LOCK_WAIT_VARIABLE} = $1", [settings.lock_wait_s])
@@ -147,6 +151,8 @@ def _open(settings: Settings, address: Address) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config=config)
     for name in address.extensions:
         load_extension(con, name)
+    if address.is_remote and con.execute("select current_setting('s3_endpoint')").fetchall() != [(AMAZON,)]:
+        con.execute("set global s3_url_style = 'path'")  # bucket names as host names are Amazon's own way
     return con
 
 
@@ -197,7 +203,10 @@ def _create_beside(con: duckdb.DuckDBPyConnection, address: Address, catalog_fil
 
 
 def _attach(con: duckdb.DuckDBPyConnection, address: Address, *, read_only: bool) -> None:
-    options = ["READ_ONLY"] if read_only else [f"DATA_PATH {quoted(address.data_path)}"]
+    # Files are stored relative to the data path, so the settings decide where they are: a moved or copied home must not
+    # read, or write, the files of the place it came from.
+    options = [f"DATA_PATH {quoted(address.data_path)}", "OVERRIDE_DATA_PATH true"]
+    options += ["READ_ONLY"] if read_only else []
     if address.catalog_file:
         options.append(f"META_BUSY_TIMEOUT {SQLITE_BUSY_TIMEOUT_MS}")
         if not read_only:  # the file remembers it, and a copy of a lake that was packed without it can be read too

@@ -13,7 +13,7 @@ import dagster as dg
 import duckdb
 import pandas as pd
 
-from mts_dagster.errors import BadDataError, LakeError
+from mts_dagster.errors import BadDataError, LakeError, LakeLockedError, MtsError
 from mts_dagster.lake.read import count_rows, read_slices
 from mts_dagster.lake.replace import Replaced, replace_frame
 from mts_dagster.lake.shared import session
@@ -42,17 +42,15 @@ class LakeIOManager(dg.IOManager):
         """Validate and store; on any error the stored partition stays as it was.
 
         Raises:
-            BadDataError: the frame breaks its contract, or is empty where rows are stored already.
+            dagster.Failure: with the one line of ours that tells what is wrong. Only a lock that stayed taken is worth
+                the asset's retries; fetching wrong data again would bring the same.
         """
-        table = self._table(context.asset_key)
-        frame = validate_frame(table, obj)
-        slices = output_slices(context)
-        with session(self._settings, read_only=False) as con:
-            bootstrap(con, [table])
-            if frame.empty:
-                _refuse_to_empty(con, table, slices)
-            replaced = replace_frame(con, table, slices, frame, run_origin(context, _code_version(context)))
-        context.add_output_metadata(materialization_metadata(table, frame, replaced, context.asset_partition_keys))
+        try:
+            metadata = self._store(context, obj)
+        except MtsError as error:
+            passing = isinstance(error, LakeLockedError)
+            raise dg.Failure(description=str(error), allow_retries=passing) from error
+        context.add_output_metadata(metadata)
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Read the partitions that the downstream run maps to; the whole table for an unpartitioned input."""
@@ -60,6 +58,17 @@ class LakeIOManager(dg.IOManager):
         slices = input_slices(context)
         with session(self._settings) as con:
             return read_slices(con, table, slices)
+
+    def _store(self, context: dg.OutputContext, obj: pd.DataFrame) -> dict[str, Any]:
+        table = self._table(context.asset_key)
+        slices = output_slices(context)
+        frame = validate_frame(table, obj)
+        with session(self._settings, read_only=False) as con:
+            bootstrap(con, [table])
+            if frame.empty:
+                _refuse_to_empty(con, table, slices)
+            replaced = replace_frame(con, table, slices, frame, run_origin(context, _code_version(context)))
+        return materialization_metadata(table, frame, replaced, context.asset_partition_keys)
 
     def _table(self, key: dg.AssetKey) -> Table:
         try:
@@ -135,7 +144,7 @@ def partitions_without_rows(table: Table, frame: pd.DataFrame, keys: Sequence[st
     days = pd.to_datetime(frame[table.time_column]).dt.date
     members = frame[table.partition_column] if table.partition_column else [None] * len(frame)
     present = set(zip(members, days, strict=True))
-    return [key for key in keys if split_key(key) not in present]
+    return sorted(key for key in keys if split_key(key) not in present)  # Dagster gives no order
 
 
 def column_schema(table: Table) -> dg.TableSchema:

@@ -162,9 +162,13 @@ def expire_snapshots(
 
 
 def delete_scheduled_files(con: duckdb.DuckDBPyConnection, older_than: datetime) -> int:
-    """Delete files that no snapshot has needed since before ``older_than``. Returns how many."""
+    """Delete files that no snapshot has needed since before the day of ``older_than`` (UTC). Returns how many."""
+    # DuckLake writes the times of schedules and of this question differently into a SQLite catalog and compares them
+    # as text: within one day everything counts as older. The last moment of the day before says what it means.
+    day = older_than.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    moment = day - timedelta(microseconds=1)
     statement = f"call ducklake_cleanup_old_files('{ALIAS}', older_than => ?)"
-    return _step(con, "delete scheduled files", lambda con: len(con.execute(statement, [older_than]).fetchall()))
+    return _step(con, "delete scheduled files", lambda con: len(con.execute(statement, [moment]).fetchall()))
 
 
 def delete_orphans(con: duckdb.DuckDBPyConnection, older_than: datetime) -> tuple[str, ...]:

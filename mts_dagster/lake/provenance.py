@@ -32,7 +32,7 @@ ROW_ORIGINS = Table(
             ("table_uuid", "VARCHAR", "Table as the catalog knows it; a dropped and remade one is another."),
             ("first_rowid", "BIGINT", "First rowid of the commit that was still stored when this was kept."),
             ("last_rowid", "BIGINT", "Last one, inclusive."),
-            ("snapshot_id", "BIGINT", "Snapshot of the commit; it may have expired."),
+            ("commit_snapshot", "BIGINT", "Snapshot of the commit; it may have expired."),
             ("committed_at", "TIMESTAMPTZ", "Time of the commit."),
             ("asset", "VARCHAR", "Asset that was materialised."),
             ("run_id", "VARCHAR", "Dagster run."),
@@ -45,15 +45,14 @@ ROW_ORIGINS = Table(
     description="Which commit wrote which rows, kept beyond the life of the commit's own snapshot.",
 )
 
-# Commits of ours with their origin; those of maintenance move rows and make none.
-_COMMITS = f"""
+# The commits that can still be asked, with their origin if they have one.
+_LIVE = f"""
     select snapshot_id, snapshot_time as committed_at, extra->>'asset' as asset, extra->>'run_id' as run_id,
            extra->>'code_version' as code_version, extra->>'partitions' as partitions
     from (
-        select snapshot_id, snapshot_time, commit_extra_info::json as extra
-        from {ALIAS}.snapshots() where author = 'mts' and commit_extra_info is not null
+        select snapshot_id, snapshot_time, case when author = 'mts' then commit_extra_info::json end as extra
+        from {ALIAS}.snapshots()
     )
-    where asset <> '{MAINTENANCE}'
 """
 
 
@@ -64,7 +63,8 @@ class RowOrigin:
     Attributes:
         snapshot_id: the commit's snapshot; it may have expired since.
         committed_at: when it was stored; None where that is not known any more.
-        origin: asset, run, code version and partitions; None for rows that something else than MTS wrote.
+        origin: asset, run, code version and partitions; None for rows that something else than MTS wrote. (A row that
+            somebody changed by UPDATE keeps its rowid: once that snapshot has expired, it counts for its first writer.)
         rows: how many of the rows asked for it wrote.
     """
 
@@ -94,20 +94,21 @@ def origin_of_rows(
         raise UsageError(f"the lake has no table {table}; it has {', '.join(tables) or 'none yet'}")
     rows = con.execute(
         f"""
-        with rows_asked as (select snapshot_id, rowid from {name} where {condition}),
-        commits as ({_COMMITS}),
+        with asked as (select snapshot_id, rowid from {name} where {condition}),
+        live as ({_LIVE}),
         kept as ({_kept(tables, name)}),
         found as (
-            select coalesce(kept.snapshot_id, rows_asked.snapshot_id) as snapshot_id,
-                   coalesce(kept.committed_at, commits.committed_at, taken.snapshot_time) as committed_at,
-                   coalesce(kept.asset, commits.asset) as asset,
-                   coalesce(kept.run_id, commits.run_id) as run_id,
-                   coalesce(kept.code_version, commits.code_version) as code_version,
-                   coalesce(kept.partitions, commits.partitions) as partitions
-            from rows_asked
-            left join kept on rows_asked.rowid between kept.first_rowid and kept.last_rowid
-            left join commits on commits.snapshot_id = rows_asked.snapshot_id
-            left join {ALIAS}.snapshots() as taken on taken.snapshot_id = rows_asked.snapshot_id
+            select coalesce(kept.commit_snapshot, asked.snapshot_id) as snapshot_id,
+                   coalesce(kept.committed_at, live.committed_at) as committed_at,
+                   coalesce(kept.asset, nullif(live.asset, '{MAINTENANCE}')) as asset,
+                   coalesce(kept.run_id, live.run_id) as run_id,
+                   coalesce(kept.code_version, live.code_version) as code_version,
+                   coalesce(kept.partitions, live.partitions) as partitions
+            from asked
+            left join live on live.snapshot_id = asked.snapshot_id
+            left join kept
+                on asked.rowid between kept.first_rowid and kept.last_rowid
+                and (live.snapshot_id is null or live.asset = '{MAINTENANCE}')
         )
         select snapshot_id, committed_at, asset, run_id, code_version, partitions, count(*)
         from found group by all order by snapshot_id desc
@@ -141,8 +142,9 @@ def keep_origins(con: duckdb.DuckDBPyConnection) -> int:
                 select snapshot_id, min(rowid) as first_rowid, max(rowid) as last_rowid
                 from {name} group by snapshot_id
             )
-            join ({_COMMITS}) using (snapshot_id)
-            where snapshot_id not in (select snapshot_id from {ROW_ORIGINS.qualified} where table_uuid = ?)
+            join ({_LIVE}) using (snapshot_id)
+            where asset <> '{MAINTENANCE}'
+                and snapshot_id not in (select commit_snapshot from {ROW_ORIGINS.qualified} where table_uuid = ?)
             """,
             [uuid, uuid],
         ).fetchone()

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import duckdb
 
-from mts_dagster.errors import SchemaChangedError
+from mts_dagster.errors import LakeError, SchemaChangedError
 from mts_dagster.lake.connection import ALIAS
 from mts_dagster.lake.text import quoted
 from mts_dagster.lake.transaction import Origin, transact
 from mts_dagster.schemas import SQL_TYPE_NAMES, Column, Table
+
+ROW_COLUMNS = {"snapshot_id", "rowid"}  # of every row, see ``provenance``; a column of the same name would hide them
 
 
 class _Stored(NamedTuple):
@@ -35,6 +37,7 @@ def bootstrap(con: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> list[s
 
     Raises:
         SchemaChangedError: a stored table differs in another way than by new nullable columns.
+        LakeError: a contract uses a name that DuckLake needs for itself.
     """
     tables = list(tables)
     if not _plan(con, tables):
@@ -114,6 +117,11 @@ def _compare(table: Table, name: str, stored: _Stored, column: Column | None) ->
 
 
 def _create_statements(table: Table) -> list[str]:
+    if hidden := [column.name for column in table.columns if column.name in ROW_COLUMNS]:
+        raise LakeError(
+            f"contract of {table.qualified} has a column {hidden[0]}: that name belongs to DuckLake, which tells by it "
+            "where a row came from; take another one"
+        )
     columns = ", ".join(
         f'"{column.name}" {column.sql_type}{"" if column.nullable else " not null"}' for column in table.columns
     )

@@ -56,7 +56,7 @@ def write(con: duckdb.DuckDBPyConnection, origin: Origin | None = None) -> Itera
 
     Raises:
         LakeLockedError: another writer kept the lock for the whole bounded wait.
-        LakeError: the connection is read-only, or the commit failed; nothing was stored.
+        LakeError: the connection is read-only, files could not be written, or the commit failed; nothing was stored.
     """
     place, wait_s = _lock_of(con)
     with writer_lock(place, con, wait_s=wait_s):
@@ -65,6 +65,9 @@ def write(con: duckdb.DuckDBPyConnection, origin: Origin | None = None) -> Itera
             yield con
             if origin is not None:
                 _sign(con, origin)
+        except duckdb.IOException as error:  # disk full, object store out of reach
+            _roll_back_if_open(con)
+            raise LakeError(f"writing failed, nothing was stored: {first_line(error)}") from error
         except BaseException:
             _roll_back_if_open(con)
             raise
@@ -97,7 +100,7 @@ def transact(
 
 def _is_repeatable(error: BaseException) -> bool:
     if isinstance(error, LakeError) and isinstance(error.__cause__, duckdb.Error):
-        error = error.__cause__  # a failed commit
+        error = error.__cause__  # of a failed write or commit
     return isinstance(error, duckdb.Error) and any(pattern in str(error).lower() for pattern in REPEATABLE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,11 +14,14 @@ import pytest
 from mts_dagster.errors import ConfigError, LakeError, LakeNotFoundError, MtsError
 from mts_dagster.lake import connect, write
 from mts_dagster.lake.connection import SCHEMAS, address_of
-from mts_dagster.lake.replace import Replaced
+from mts_dagster.lake.replace import Replaced, replace_frame
 from mts_dagster.lake.shared import session
+from mts_dagster.lake.tables import bootstrap
+from mts_dagster.lake.transaction import Origin
+from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings, load_settings
 
-from .conftest import environment, rows_by_day
+from .conftest import day_slice, environment, price_frame, rows_by_day
 
 
 def lake_at(home: Path, **overrides: str) -> Settings:
@@ -206,6 +210,31 @@ def test_a_home_without_write_permission(tmp_path: Path) -> None:
     assert done.stdout == f"cannot create {home}/lake: Permission denied; set MTS_HOME to a folder you own\n"
 
 
+def test_files_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prices: Table) -> None:
+    """The place of the files is stored in the lake; a store that does not answer ends a write with one line.
+
+    The environment's endpoint is not Amazon's, so buckets are named in the path. Nobody listens there.
+    """
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "eu-central-1",
+        "DUCKDB_S3_ENDPOINT": "127.0.0.1:1",
+        "DUCKDB_S3_USE_SSL": "false",
+    }.items():
+        monkeypatch.setenv(name, value)
+    con = connect(read_only=False, settings=lake_at(tmp_path / "home", data_path="s3://bucket/mts/"))
+    con.execute("set http_retries = 0")
+    bootstrap(con, [prices])
+    options = dict(con.execute("select option_name, value from lake.options()").fetchall())
+    assert options["data_path"] == "s3://bucket/mts/"
+    with pytest.raises(LakeError, match="writing failed, nothing was stored") as caught:
+        replace_frame(con, prices, [day_slice(0)], price_frame(0, 1.0), Origin("a", "", "", ""))
+    assert "http://127.0.0.1:1/bucket/mts/raw/price_points/" in one_line(caught)
+    assert con.execute("select count(*) from price_points").fetchall() == [(0,)]
+    con.close()
+
+
 def test_a_session_is_the_same_lake(settings: Settings, put: Callable[..., Replaced]) -> None:
     """Short sessions see the newest state, in UTC, with names without schema, and are closed behind the body."""
     put(0, 1.0)
@@ -230,3 +259,23 @@ def test_sessions_have_their_own_transactions(settings: Settings, put: Callable[
         assert rows_by_day(other) == {("bitcoin", 0): (24, 2.0)}
         with pytest.raises(duckdb.CatalogException):
             other.execute("from mine")
+
+
+def test_a_copied_home_reads_and_writes_its_own_files(
+    con: duckdb.DuckDBPyConnection, put: Callable[..., Replaced], settings: Settings, prices: Table, tmp_path: Path
+) -> None:
+    """A copy of a home, such as a backup, stands for itself: it never reads or writes where it came from."""
+    put(0, 1.0)
+    con.close()
+    copy = lake_at(tmp_path / "copy")
+    shutil.copytree(settings.home, copy.home)
+    before = sorted(settings.home.rglob("*.parquet"))
+    with session(copy, read_only=False) as writer:
+        replace_frame(
+            writer, prices, [day_slice(1)], price_frame(1, 2.0), Origin("raw/price_points", "run", "v1", "bitcoin 1")
+        )
+    with session(copy) as reader:
+        files = reader.execute("select distinct filename from raw.price_points").fetchall()
+        assert rows_by_day(reader) == {("bitcoin", 0): (24, 1.0), ("bitcoin", 1): (24, 2.0)}
+    assert all(name.startswith(str(copy.home)) for (name,) in files)
+    assert sorted(settings.home.rglob("*.parquet")) == before

@@ -7,7 +7,7 @@ from dataclasses import replace
 import duckdb
 import pytest
 
-from mts_dagster.errors import SchemaChangedError
+from mts_dagster.errors import LakeError, SchemaChangedError
 from mts_dagster.lake import write
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.schemas import Column, Table
@@ -153,3 +153,10 @@ def test_one_wrong_table_stops_all(stored: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(SchemaChangedError):
         bootstrap(stored, [other, with_column("text", None)])
     assert stored.execute("select count(*) from duckdb_tables() where table_name = 'other'").fetchall() == [(0,)]
+
+
+def test_names_that_ducklake_needs_are_refused(con: duckdb.DuckDBPyConnection) -> None:
+    """A column ``snapshot_id`` would hide which commit a row came from."""
+    table = replace(SMALL, columns=(*SMALL.columns, Column("snapshot_id", "BIGINT", "Mine.", nullable=True)))
+    with pytest.raises(LakeError, match=r"contract of raw\.small has a column snapshot_id"):
+        bootstrap(con, [table])
