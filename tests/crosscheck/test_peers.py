@@ -1,7 +1,7 @@
 """Two public engines on the same bars: final equity agrees, and what differs is explained in numbers.
 
-The peers live in an environment of their own (``python benchmarks/backtest_peers.py``); without it these tests are
-skipped.
+The peers live in an environment of their own, which ``python -m benchmarks.backtest_speed`` makes; without it these
+tests are skipped.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ TERMS = Assumptions(
 def peers() -> Path:
     """Return the interpreter of the peers' environment."""
     python = Path(os.environ.get("MTS_PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
-    if not python.exists():
-        pytest.skip(f"no peers at {python}: python benchmarks/backtest_peers.py installs them")
+    there = (
+        python.exists() and subprocess.run([python, "-c", "import backtesting, vectorbt"], check=False).returncode == 0
+    )
+    if not there:
+        pytest.skip(f"no vectorbt and backtesting.py at {python}: python -m benchmarks.backtest_speed installs them")
     return python
 
 
