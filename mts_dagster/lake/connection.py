@@ -214,7 +214,8 @@ def _attach(con: duckdb.DuckDBPyConnection, address: Address, *, read_only: bool
 
 def _furnish(con: duckdb.DuckDBPyConnection) -> None:
     """Give the lake its schemas and options, in one transaction; nothing where it has them."""
-    missing = [schema for schema in SCHEMAS if schema not in _schemas(con)]
+    present = _schemas(con)
+    missing = [schema for schema in SCHEMAS if schema not in present]
     if not missing:
         return
     con.execute("begin")

@@ -72,7 +72,7 @@ def server() -> Iterator[str]:
         while subprocess.run([programs["pg_isready"], "-q", "-h", folder], check=False).returncode:
             assert process.poll() is None, "the server ended"
         yield folder
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
     shutil.rmtree(folder)
 
 
