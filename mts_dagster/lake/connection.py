@@ -20,7 +20,7 @@ import duckdb
 from mts_dagster.errors import ConfigError, LakeError, LakeNotFoundError
 from mts_dagster.lake.extensions import load_extension
 from mts_dagster.lake.lock import writer_lock
-from mts_dagster.lake.text import first_line, quoted, redacted
+from mts_dagster.lake.text import one_line, quoted, redacted
 from mts_dagster.settings import Settings, get_settings
 
 ALIAS = "lake"
@@ -115,7 +115,7 @@ def connect(*, read_only: bool = True, settings: Settings | None = None) -> duck
         prepare_session(con, settings)
     except duckdb.Error as error:
         con.close()
-        raise LakeError(f"cannot attach the lake {address}: {first_line(error)}; check MTS_CATALOG") from error
+        raise LakeError(f"cannot attach the lake {address}: {one_line(error)}; check MTS_CATALOG") from error
     except BaseException:
         con.close()
         raise
