@@ -12,7 +12,7 @@ Modules, from the inside out::
     coingecko, fred, binance, bybit wire formats: a request in, a reply out, no socket
     streams, *_streams              WebSocket sessions and feeds, no socket; frame_replay plays recordings
     faults, stream_faults           what can go wrong on demand
-    server, stream_server, control  the shells around the sockets
+    server, stream_*, control       the shells around the sockets
     simulator                       the public door
 """
 
@@ -20,8 +20,8 @@ from mts_simulator.errors import SimulatorError
 from mts_simulator.faults import Fault
 from mts_simulator.load_streams import LoadProfile
 from mts_simulator.simulator import Simulator, SimulatorConfig, running_simulator
+from mts_simulator.stream_connection import ConnectionRules, StreamConnection
 from mts_simulator.stream_faults import StreamFault
-from mts_simulator.stream_server import ConnectionRules, StreamConnection
 
 __all__ = [
     "ConnectionRules",

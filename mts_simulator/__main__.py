@@ -75,10 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replay", type=Path, metavar="DIR", help="serve the recordings in this folder instead")
     parser.add_argument("--now", type=_moment, metavar="ISO8601", help="what the simulated clock shows at the start")
     parser.add_argument("--enforce-limits", action="store_true", help="answer 429, 418, 403 above the limits")
-    parser.add_argument("--funding-every", type=int, metavar="SECONDS", help="settle funding this often")
+    parser.add_argument("--funding-every", type=_count, metavar="SECONDS", help="settle funding this often")
     parser.add_argument("--frames", type=Path, metavar="PATH", help="play these recorded WebSocket frames")
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="N times faster, or max (1)")
-    parser.add_argument("--load-symbols", type=int, metavar="N", help="synthetic load with this many symbols")
+    parser.add_argument("--load-symbols", type=_count, metavar="N", help="synthetic load of N symbols")
     parser.add_argument(
         "--load-frames",
         type=_speed,
@@ -90,11 +90,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _speed(text: str) -> float:
-    return math.inf if text == "max" else float(text)
+    try:
+        number = math.inf if text == "max" else float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number above 0 nor max")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-03-01T00:00:00+00:00") from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError("the time needs an offset, such as 2026-03-01T00:00:00+00:00")
     return moment

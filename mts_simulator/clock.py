@@ -24,16 +24,21 @@ class Clock:
 
     Args:
         start: The moment the clock shows now; real UTC when absent.
+
+    Attributes:
+        moves: How often the clock was set.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
         self._offset_s = 0.0
+        self.moves = 0
         if start is not None:
             self.set(start)
 
     def set(self, moment: datetime) -> None:
         """Move the clock to ``moment`` (aware); it runs on from there."""
         self._offset_s = moment.timestamp() - time.time()
+        self.moves += 1
 
     def now_ms(self) -> int:
         """The simulated time in Unix milliseconds."""

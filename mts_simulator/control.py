@@ -71,7 +71,7 @@ class Control:
         return web.json_response([])
 
     async def _connections(self, _request: web.Request) -> web.Response:
-        return web.json_response(describe(self._streams.connections))
+        return web.json_response(describe(list(self._streams.connections)))
 
     async def _set_clock(self, request: web.Request) -> web.Response:
         try:

@@ -28,7 +28,7 @@ class Counted(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
-    def after(self) -> int:
+    def skip(self) -> int:
         """How many matches pass first."""
 
     @property
@@ -49,7 +49,7 @@ class PendingFaults(Generic[F]):
     def add(self, fault: F) -> None:
         """Add a fault; it lasts until it was used up or cleared."""
         with self._lock:
-            self._pending.append((fault, [fault.after, -1 if fault.times is None else fault.times]))
+            self._pending.append((fault, [fault.skip, -1 if fault.times is None else fault.times]))
 
     def clear(self) -> None:
         """Forget all faults."""
@@ -91,7 +91,7 @@ class Fault:
             ``delay_s`` apart.
         service: ``coingecko``, ``coingecko_pro``, ``fred``, ``binance``, ``bybit``, or ``*``.
         path: Shell pattern of the path below the service's root, such as ``/coins/*``.
-        after: How many matching requests pass first.
+        skip: How many matching requests pass first.
         times: How many are spoiled; None for all.
         status: HTTP status of kind ``status``.
         retry_after: ``Retry-After`` header of kind ``status``.
@@ -102,7 +102,7 @@ class Fault:
     kind: FaultKind
     service: str = "*"
     path: str = "*"
-    after: int = 0
+    skip: int = 0
     times: int | None = 1
     status: int = 503
     retry_after: str | None = None

@@ -1,17 +1,19 @@
 """Recorded WebSocket frames, played back to each connection at any speed.
 
-What belongs here: reading recordings, and the source that plays them. A recording is a file of JSON lines
-(``.jsonl``, also ``.gz``) of one exchange; each line holds the receive time in ``ts`` (seconds, ms, us or
-ns, told apart by size) and the frame, as an object in the last member ``frame`` or as text in ``raw``; sent
-frames (``"dir":"send"``) are passed over. A line without ``ts`` is a bare frame; its time is the exchange's
-own. Frames are sent byte for byte as they were recorded.
+What belongs here: reading recordings, and the source that plays them. A recording is a file of JSON lines (``.jsonl``,
+also ``.gz``). A line holds the receive time in ``ts`` (seconds, ms, us or ns, told apart by size) and the frame, as an
+object in the last member ``frame`` or as text in ``raw``. Other members are optional: ``dir`` (what was sent is passed
+over), ``conn`` (number of the connection, see below), ``topic`` (whose REST snapshot it is), ``event`` (``start``
+begins a new count of connections). A line without ``ts`` is a bare frame; its time is the exchange's own. Whose frame
+it is follows from its members: ``stream`` is Binance's, ``topic`` Bybit's. Frames are sent byte for byte.
 
-Whose frame it is follows from its members: ``stream`` is Binance's, ``topic`` Bybit's; a body with
-``lastUpdateId`` is a REST depth snapshot, which ``/fapi/v1/depth`` serves while its file plays.
+A body with ``lastUpdateId`` is a REST depth snapshot; ``/fapi/v1/depth`` serves the first one that is not older than
+what was played last. Where a recording holds a topic of two connections (one took over from the other), the newer
+one counts from its first frame on.
 
-Playback begins with the first subscription of a connection (after a moment in which more may arrive) at the
-first frame of the venue, goes through all files in the order of their times, and stays silent after the
-last frame. A pause of more than a minute is skipped.
+Playback begins with the first subscription of a connection (after a moment in which more may arrive) at the first
+frame of the venue, goes through all files in the order of their times, and stays silent after the last frame. A
+pause of more than a minute is skipped.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import heapq
 import json
 import math
 import re
+import zlib
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,22 +47,31 @@ _SPEED = re.compile(r"@\d+m?s$")
 _SNAPSHOT = '"lastUpdateId"'
 _DATA = ',"data":'
 _UNITS = ((10**17, 1e-6), (10**14, 1e-3), (10**11, 1.0), (0, 1e3))
-_WRAPPED = re.compile(r'\{"ts": ?([\d.]+), ?(?:"dir": ?"(send|recv)", ?)?"frame": ?')
+_LAST_ID = re.compile(r'"u":(\d+)')
 _EVENT_TIME = re.compile(r'"(?:E|ts)":(\d{13})')
+_START = "start"
+
+
+class _Line(NamedTuple):
+    """One line of a recording, unpacked."""
+
+    time_ms: float
+    text: str
+    connection: int = 0
+    topic: str = ""
+    event: str = ""
 
 
 class RecordedFrame(NamedTuple):
-    """One line of a recording.
+    """One frame of a recording.
 
     Attributes:
         time_ms: Receive time.
-        file: Number of the file.
         topic: Stream or topic name.
         text: The frame as it is sent: Binance's ``data``, Bybit's whole frame.
     """
 
     time_ms: float
-    file: int
     topic: str
     text: str
 
@@ -91,47 +103,39 @@ class FrameRecordings:
 
     def frames(self, venue: str) -> Iterator[RecordedFrame]:
         """All frames of one venue in the order of their receive times."""
-        return heapq.merge(
-            *(self._of(number) for number, found in enumerate(self._venues) if found == venue),
-            key=lambda frame: (frame.time_ms, frame.file),
-        )
+        newest: dict[str, int] = {}
+        files = [file for file, venues in zip(self._files, self._venues, strict=True) if venue in venues]
+        for line in heapq.merge(*map(_lines, files), key=lambda line: line.time_ms):
+            if line.event == _START:
+                newest.clear()
+            named = _named(line.text)
+            if named is None or named[0] != venue:
+                continue
+            _, topic, text = named
+            if line.connection >= newest.setdefault(topic, line.connection):
+                newest[topic] = line.connection
+                yield RecordedFrame(line.time_ms, topic, text)
 
-    def snapshot(self, file: int, symbol: str) -> JsonObject | None:
-        """The REST depth snapshot of a symbol in a file."""
-        return self._snapshots[file].get(symbol)
-
-    def first_snapshot(self, symbol: str) -> JsonObject | None:
-        """The first REST depth snapshot of a symbol in any file, in the order of their times."""
-        found = (self.snapshot(file, symbol) for file in self._order)
-        return next((body for body in found if body is not None), None)
-
-    def _of(self, number: int) -> Iterator[RecordedFrame]:
-        for time_ms, text in _lines(self._files[number]):
-            named = _named(text)
-            if named is not None:
-                yield RecordedFrame(time_ms, number, named[1], named[2])
+    def snapshots(self, symbol: str) -> list[JsonObject]:
+        """The REST depth snapshots of a symbol, oldest first."""
+        return self._snapshots.get(symbol, [])
 
     @cached_property
-    def _venues(self) -> list[str]:
-        """Whose frames each file holds, by the first one that tells."""
-        return [
-            next((named[0] for _, text in _lines(file) if (named := _named(text)) is not None), "")
-            for file in self._files
-        ]
+    def _venues(self) -> list[set[str]]:
+        """Whose frames each file holds; a file whose first frame has no connection holds one venue's only."""
+        return [_venues_of(file) for file in self._files]
 
     @cached_property
-    def _order(self) -> list[int]:
-        """Numbers of the files by the time of their first line."""
-        first = [next((time for time, _ in _lines(file)), math.inf) for file in self._files]
-        return sorted(range(len(first)), key=first.__getitem__)
-
-    @cached_property
-    def _snapshots(self) -> list[dict[str, JsonObject]]:
-        return [_snapshots_of(file) for file in self._files]
+    def _snapshots(self) -> dict[str, list[JsonObject]]:
+        found: dict[str, list[JsonObject]] = {}
+        for file in self._files:
+            for symbol, body in _snapshots_of(file):
+                found.setdefault(symbol, []).append(body)
+        return {symbol: sorted(bodies, key=_update_id) for symbol, bodies in found.items()}
 
 
 class Playback:
-    """Makes the sources of one venue's connections, and knows which file plays.
+    """Makes the sources of one venue's connections, and knows how far they have played.
 
     Args:
         recordings: What is played.
@@ -143,22 +147,24 @@ class Playback:
         self._recordings = recordings
         self._venue = venue
         self._speed = speed
-        self._playing: dict[str, int] = {}
+        self._played: dict[str, str] = {}
 
     def source(self) -> PlaybackSource:
         """A source for one connection; it plays from the beginning."""
         return PlaybackSource(self._recordings.frames(self._venue), self._speed, self._note)
 
     def depth(self, symbol: str) -> JsonObject | None:
-        """The recorded REST depth snapshot that belongs to what plays now."""
-        if symbol in self._playing:
-            return self._recordings.snapshot(self._playing[symbol], symbol)
-        return self._recordings.first_snapshot(symbol)
+        """The first recorded REST depth snapshot not older than what was played last, or else the newest."""
+        bodies = self._recordings.snapshots(symbol)
+        found = _LAST_ID.search(self._played.get(symbol, ""))
+        last = int(found[1]) if found else 0
+        newest = bodies[-1] if bodies else None
+        return next((body for body in bodies if _update_id(body) >= last), newest)
 
     def _note(self, frame: RecordedFrame) -> None:
-        symbol = frame.topic.split("@", 1)[0].upper()
-        if self._playing.get(symbol) != frame.file and self._recordings.snapshot(frame.file, symbol):
-            self._playing[symbol] = frame.file
+        symbol, _, kind = frame.topic.partition("@")
+        if kind.startswith("depth"):
+            self._played[symbol.upper()] = frame.text
 
 
 class PlaybackSource:
@@ -222,31 +228,43 @@ def _family(topic: str) -> str:
     return _SPEED.sub("", topic)
 
 
-def _lines(path: Path) -> Iterator[tuple[float, str]]:
-    """(time in ms, text of the frame) of each received line."""
+def _lines(path: Path) -> Iterator[_Line]:
+    """Received lines. The end that a killed recorder left behind is passed over."""
     packed = path.suffix == ".gz"
     with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                unpacked = _unpacked(line.strip())
-            except (ValueError, KeyError, TypeError) as error:
-                raise SimulatorError(f"{path}, line {number} is not a recorded frame: {error}") from None
-            if unpacked is not None:
-                yield unpacked
+        number = 0
+        try:
+            for number, line in enumerate(lines, start=1):  # noqa: B007  named in the error
+                if line.endswith("\n") and (unpacked := _unpacked(line.strip())) is not None:
+                    yield unpacked
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            raise SimulatorError(f"{path}, line {number} is not a recorded frame: {error}") from None
 
 
-def _unpacked(line: str) -> tuple[float, str] | None:
-    """Time and frame of a line; None for an empty line and for what the recorder had sent."""
-    wrapped = _WRAPPED.match(line)
-    if wrapped:
-        return None if wrapped[2] == "send" else (_to_ms(float(wrapped[1])), line[wrapped.end() : -1].rstrip())
+def _unpacked(line: str) -> _Line | None:
+    """A line's parts; None for an empty line and for what the recorder had sent."""
     if not line:
         return None
-    value = json.loads(line)
-    if "raw" in value:
-        return None if value.get("dir") == "send" else (_to_ms(float(value["ts"])), str(value["raw"]))
-    found = _EVENT_TIME.search(line)
-    return (float(found[1]) if found else 0.0), line
+    position = line.find('"frame":')
+    if not line.startswith('{"ts":'):
+        value = json.loads(line)
+        found = _EVENT_TIME.search(line)
+        return _Line(float(found[1]) if found else 0.0, line) if value else None
+    if position < 0:
+        value, text = json.loads(line), ""
+    else:
+        value, text = json.loads(line[:position].rstrip(", ") + "}"), line[position + len('"frame":') : -1].strip()
+    if value.get("dir") == "send":
+        return None
+    return _Line(
+        time_ms=_to_ms(float(value["ts"])),
+        text=text or str(value.get("raw", "")),
+        connection=int(value.get("conn", 0)),
+        topic=str(value.get("topic", "")),
+        event=str(value.get("event", "")),
+    )
 
 
 def _to_ms(time: float) -> float:
@@ -271,22 +289,37 @@ def _named(text: str) -> tuple[str, str, str] | None:
     return (BYBIT, frame["topic"], text) if "topic" in frame else None
 
 
-def _snapshots_of(path: Path) -> dict[str, JsonObject]:
-    """The first depth snapshot of each symbol, told by the update ids of the streams around it."""
-    bodies: list[JsonObject] = []
+def _venues_of(path: Path) -> set[str]:
+    for line in _lines(path):
+        if line.connection or line.event:
+            return {BINANCE, BYBIT}
+        named = _named(line.text)
+        if named is not None:
+            return {named[0]}
+    return set()
+
+
+def _snapshots_of(path: Path) -> list[tuple[str, JsonObject]]:
+    """(symbol, body) of each depth snapshot; without a topic, told by the ids of the streams around it."""
+    found: list[tuple[str, JsonObject]] = []
     ids: dict[str, int] = {}
-    for _, text in _lines(path):
-        if _SNAPSHOT in text:
-            body = json.loads(text)
-            bodies.append(body if "lastUpdateId" in body else body["data"])
-        elif '"depthUpdate"' in text and (symbol := _symbol_in(text)) not in ids:
-            frame = json.loads(text)
-            ids[symbol] = frame.get("data", frame)["u"]
-    found: dict[str, JsonObject] = {}
-    for body in bodies:
-        if ids:
-            found.setdefault(min(ids, key=lambda name: abs(ids[name] - body["lastUpdateId"])), body)
-    return found
+    for line in _lines(path):
+        if _SNAPSHOT in line.text:
+            body = json.loads(line.text)
+            found.append((line.topic.partition("@")[0].upper(), body if "lastUpdateId" in body else body["data"]))
+        elif '"depthUpdate"' in line.text and (symbol := _symbol_in(line.text)) not in ids:
+            last = _LAST_ID.search(line.text)
+            if last:
+                ids[symbol] = int(last[1])
+
+    def nearest(body: JsonObject) -> str:
+        return min(ids, key=lambda name: abs(ids[name] - _update_id(body)), default="")
+
+    return [(symbol or nearest(body), body) for symbol, body in found]
+
+
+def _update_id(body: JsonObject) -> int:
+    return int(body["lastUpdateId"])
 
 
 def _symbol_in(text: str) -> str:

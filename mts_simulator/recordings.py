@@ -84,6 +84,7 @@ class Recordings:
         self.folder = folder
         self.candles = lru_cache(maxsize=None)(self._candles)
         self.settlements = lru_cache(maxsize=None)(self._settlements)
+        self._body = lru_cache(maxsize=None)(_json)
 
     @cached_property
     def ohlcv_files(self) -> list[OhlcvFile]:
@@ -144,14 +145,11 @@ class Recordings:
 
     def bodies(self, *prefixes: str) -> list[Any]:
         """All response bodies whose file names start with one of ``prefixes``, by name."""
-        found = []
-        for path in self._files("rest"):
-            if path.name.startswith(prefixes) and path.name.removesuffix(".gz").endswith(".json"):
-                try:
-                    found.append(json.loads(_text(path)))
-                except ValueError as error:
-                    raise SimulatorError(f"{path} is not JSON: {error}") from None
-        return found
+        return [
+            self._body(path)
+            for path in self._files("rest")
+            if path.name.startswith(prefixes) and path.name.removesuffix(".gz").endswith(".json")
+        ]
 
     def _files(self, name: str) -> list[Path]:
         folder = self.folder / name
@@ -197,6 +195,13 @@ def _ohlcv(file: OhlcvFile) -> list[Candle]:
     takers = ["0"] * len(table)
     columns = (opens.tolist(), o, h, low, c, volume, closes, quote, trades, takers, takers)
     return sorted(Candle(*row) for row in zip(*columns, strict=True))
+
+
+def _json(path: Path) -> Any:  # noqa: ANN401  any JSON value may have been recorded
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise SimulatorError(f"{path} is not JSON: {error}") from None
 
 
 def _text(path: Path) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import struct
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from mts_simulator.errors import SimulatorError
 from mts_simulator.request_log import LoggedRequest, RequestLog
 from mts_simulator.wire import Call, Reply, Service
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from mts_simulator.faults import Fault, FaultBook
 
 _PAGE = "<!DOCTYPE html><html><title>Just a moment...</title><body>Checking your browser</body></html>"
+
+_log = logging.getLogger(__name__)
 
 
 class Shell:
@@ -55,7 +59,6 @@ class Shell:
             query=dict(request.query),
             headers={name.lower(): value for name, value in request.headers.items()},
             now_ms=self._clock.now_ms(),
-            client=request.remote or "",
         )
         fault = self._faults.take(service.name, call.path)
         reply = self._answer(service, call, request.method, fault)
@@ -72,7 +75,11 @@ class Shell:
             return Reply(fault.body or _PAGE, content_type="text/html")
         if method not in ("GET", "HEAD"):
             return Reply("method not allowed", 405, "text/plain")
-        return service.answer(call)
+        try:
+            return service.answer(call)
+        except SimulatorError as error:
+            _log.error("%s", error)
+            return Reply(f"{error}\n", 500, "text/plain")
 
     def _log_request(self, service: Service, call: Call, method: str, fault: Fault | None, reply: Reply) -> None:
         silent = fault is not None and fault.kind in ("timeout", "reset")

@@ -33,16 +33,9 @@ from mts_simulator.replay import ReplayBinance, ReplayBybit, ReplayCoinGecko, Re
 from mts_simulator.request_log import RequestLog
 from mts_simulator.seeded_coingecko import SeededCoinGecko
 from mts_simulator.server import Shell
+from mts_simulator.stream_connection import BINANCE_RULES, BYBIT_RULES, ConnectionRules
 from mts_simulator.stream_faults import StreamFaultBook
-from mts_simulator.stream_server import (
-    BINANCE_MOUNT,
-    BINANCE_RULES,
-    BYBIT_MOUNT,
-    BYBIT_PATH,
-    BYBIT_RULES,
-    ConnectionRules,
-    StreamShell,
-)
+from mts_simulator.stream_server import BINANCE_MOUNT, BYBIT_MOUNT, BYBIT_PATH, StreamShell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,7 +114,7 @@ class Simulator:
         if config.now is not None and config.now.tzinfo is None:
             raise SimulatorError("the simulated time needs an offset, such as 2026-03-01T00:00:00+00:00")
         if not config.speed > 0:
-            raise SimulatorError("the speed must be greater than 0")
+            raise SimulatorError(f"the speed must be above 0, not {config.speed}")
         world = _assemble(config)
         self.clock = Clock(world.now)
         self.faults = FaultBook()

@@ -20,7 +20,7 @@ StreamFaultKind = Literal[
     "slow_close",
     "half_open",
     "silence",
-    "skip",
+    "drop",
     "duplicate",
     "swap",
     "restart",
@@ -51,7 +51,7 @@ class StreamFault:
             the shape of ``data``.
         venue: ``binance``, ``bybit`` or ``*``.
         topic: Shell pattern of the topic; of ``refuse``, of the path below the exchange's root.
-        after: How many matching frames (or handshakes) pass first.
+        skip: How many matching frames (or handshakes) pass first.
         times: How many are spoiled; None for all.
         status: HTTP status of ``refuse``, such as 403, 418 or 429.
         retry_after: ``Retry-After`` header of ``refuse``.
@@ -63,7 +63,7 @@ class StreamFault:
     kind: StreamFaultKind
     venue: str = "*"
     topic: str = "*"
-    after: int = 0
+    skip: int = 0
     times: int | None = 1
     status: int = 429
     retry_after: str | None = None
@@ -100,11 +100,22 @@ def spoiled(fault: StreamFault, text: str) -> str:
     return json.dumps(frame, separators=(",", ":"))
 
 
+def _cross(row: dict[str, Any]) -> None:
+    """Raise the bid of a ladder or of a top of book; frames without a bid stay as they are."""
+    bids = row.get("b")
+    if isinstance(bids, list):
+        prices = [float(price) for price, _ in [*bids, *row["a"]]]
+        if prices:
+            bids.insert(0, [f"{max(prices) * _FAR_ABOVE:.8f}", "1.000"])
+        return
+    for name in ("b", "bid1Price"):
+        if name in row:
+            row[name] = f"{float(row[name]) * _FAR_ABOVE:.8f}"
+
+
 def _change(fault: StreamFault, row: dict[str, Any]) -> None:
     if fault.kind == "crossed":
-        prices = [float(price) for side in ("b", "a") for price, _ in row.get(side, [])]
-        if prices:
-            row["b"].insert(0, [f"{max(prices) * _FAR_ABOVE:.8f}", "1.000"])
+        _cross(row)
         return
     name = fault.field or next((name for name in _REQUIRED if name in row), "")
     if fault.kind == "extra_field":

@@ -26,14 +26,12 @@ class Call:
         query: Query parameters; of a repeated one, the last.
         headers: Headers with lower-case names.
         now_ms: The simulated time at which it arrived.
-        client: Address of the caller; limits are counted for it.
     """
 
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     now_ms: int
-    client: str = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,10 @@ def _create_beside(con: duckdb.DuckDBPyConnection, address: Address, catalog_fil
 
 
 def _attach(con: duckdb.DuckDBPyConnection, address: Address, *, read_only: bool) -> None:
-    options = ["READ_ONLY"] if read_only else [f"DATA_PATH {quoted(address.data_path)}"]
+    # Files are stored relative to the data path, so the settings decide where they are: a moved or copied home must not
+    # read, or write, the files of the place it came from.
+    options = [f"DATA_PATH {quoted(address.data_path)}", "OVERRIDE_DATA_PATH true"]
+    options += ["READ_ONLY"] if read_only else []
     if address.catalog_file:
         options.append(f"META_BUSY_TIMEOUT {SQLITE_BUSY_TIMEOUT_MS}")
         if not read_only:  # the file remembers it, and a copy of a lake that was packed without it can be read too

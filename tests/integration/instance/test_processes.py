@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -76,3 +77,13 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
     assert stored(tmp_path / "index.db") == {"r1": in_index, "r2": SIZE}
     assert all(is_sound(file) for file in tmp_path.glob("*.db"))
     storage.dispose()
+
+
+def test_a_killed_run_does_not_hold_up_the_next_one(tmp_path: Path) -> None:
+    """The pool of a run that died inside its asset is free at once."""
+    script = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("killed_run.py")), str(tmp_path)]
+    environment = {**os.environ, "DAGSTER_HOME": ""}
+    killed = subprocess.run([*script, "die"], check=False, capture_output=True, env=environment, timeout=90)
+    assert killed.returncode == 9
+    next_one = subprocess.run([*script, "live"], check=False, capture_output=True, env=environment, timeout=90)
+    assert next_one.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -258,3 +259,23 @@ def test_sessions_have_their_own_transactions(settings: Settings, put: Callable[
         assert rows_by_day(other) == {("bitcoin", 0): (24, 2.0)}
         with pytest.raises(duckdb.CatalogException):
             other.execute("from mine")
+
+
+def test_a_copied_home_reads_and_writes_its_own_files(
+    con: duckdb.DuckDBPyConnection, put: Callable[..., Replaced], settings: Settings, prices: Table, tmp_path: Path
+) -> None:
+    """A copy of a home, such as a backup, stands for itself: it never reads or writes where it came from."""
+    put(0, 1.0)
+    con.close()
+    copy = lake_at(tmp_path / "copy")
+    shutil.copytree(settings.home, copy.home)
+    before = sorted(settings.home.rglob("*.parquet"))
+    with session(copy, read_only=False) as writer:
+        replace_frame(
+            writer, prices, [day_slice(1)], price_frame(1, 2.0), Origin("raw/price_points", "run", "v1", "bitcoin 1")
+        )
+    with session(copy) as reader:
+        files = reader.execute("select distinct filename from raw.price_points").fetchall()
+        assert rows_by_day(reader) == {("bitcoin", 0): (24, 1.0), ("bitcoin", 1): (24, 2.0)}
+    assert all(name.startswith(str(copy.home)) for (name,) in files)
+    assert sorted(settings.home.rglob("*.parquet")) == before

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.instance.config import PoolGranularity
 
 from mts_dagster.errors import ConfigError
 from mts_dagster.instance import home
@@ -104,14 +105,15 @@ def test_the_instance_opens_as_dagster_yaml_says(settings: Settings) -> None:
         assert queue is not None
         assert queue.max_concurrent_runs == 2
         assert queue.tag_concurrency_limits == [{"key": "dagster/backfill", "limit": 1}]
-        assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+        pools = instance.get_concurrency_config().pool_config
+        assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, None)
         assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 2)
         assert not instance.run_retries_retry_on_asset_or_op_failure
         assert instance.run_monitoring_enabled
-        assert instance.run_monitoring_max_runtime_seconds == 86400
+        assert instance.run_monitoring_max_runtime_seconds == 43200
         assert instance.code_server_process_startup_timeout == 180
         assert instance.get_settings("sensors") == {"use_threads": True, "num_workers": 4}
-        ticks = instance.get_tick_retention_settings(dg._core.definitions.run_request.InstigatorType.SENSOR)
+        ticks = instance.get_tick_retention_settings(InstigatorType.SENSOR)
         assert {status.value: days for status, days in ticks.items()} == {
             "STARTED": -1,
             "SKIPPED": 2,

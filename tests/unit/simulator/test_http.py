@@ -120,7 +120,7 @@ def test_a_slow_drip_arrives_in_the_end(simulator: Simulator) -> None:
 
 def test_faults_choose_service_path_and_turn(simulator: Simulator) -> None:
     """Only matching requests count, after the ones that are skipped."""
-    simulator.faults.add(Fault("status", service="bybit", path="/v5/market/t*", after=1))
+    simulator.faults.add(Fault("status", service="bybit", path="/v5/market/t*", skip=1))
     time_url = f"{simulator.urls['bybit']}/v5/market/time"
     kline_url = f"{simulator.urls['bybit']}/v5/market/kline"
     assert ping(simulator).status_code == 200

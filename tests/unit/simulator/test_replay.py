@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
+from mts_simulator import SimulatorConfig, running_simulator
 from mts_simulator.binance import Binance
 from mts_simulator.bybit import Bybit
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS, to_ms
@@ -304,6 +306,16 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     """A folder without any known subfolder is most likely the wrong one."""
     with pytest.raises(SimulatorError, match="nothing to replay"):
         Recordings(tmp_path)
+
+
+def test_a_broken_body_is_an_answer(tmp_path: Path) -> None:
+    """A recording that cannot be read shows when it is asked for, as a 500 with the file's name."""
+    (tmp_path / "rest").mkdir()
+    (tmp_path / "rest" / "binance_fapi_v1_fundingInfo_x.json").write_text("{")
+    with running_simulator(SimulatorConfig(replay=tmp_path)) as simulator:
+        reply = requests.get(f"{simulator.urls['binance']}/fapi/v1/fundingInfo", timeout=20)
+    assert reply.status_code == 500
+    assert "binance_fapi_v1_fundingInfo_x.json is not JSON" in reply.text
 
 
 def test_a_file_with_a_missing_column_is_named(tmp_path: Path) -> None:

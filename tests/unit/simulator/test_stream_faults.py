@@ -81,7 +81,7 @@ async def test_a_refusal_can_choose_the_route(simulator: Simulator) -> None:
 
 async def test_a_reset_in_mid_frame(simulator: Simulator) -> None:
     """Whole frames, then half of one, then a reset: the client never sees the half frame."""
-    simulator.stream_faults.add(StreamFault("reset", after=2))
+    simulator.stream_faults.add(StreamFault("reset", skip=2))
     async with binance(simulator) as ws:
         await frames(ws, 2)
         with pytest.raises(ConnectionClosedError) as closed:
@@ -92,7 +92,7 @@ async def test_a_reset_in_mid_frame(simulator: Simulator) -> None:
 
 async def test_an_orderly_close(simulator: Simulator) -> None:
     """The close frame carries the code."""
-    simulator.stream_faults.add(StreamFault("close", code=1012, after=1))
+    simulator.stream_faults.add(StreamFault("close", code=1012, skip=1))
     async with binance(simulator) as ws:
         await frames(ws, 1)
         with pytest.raises(ConnectionClosedError):
@@ -102,7 +102,7 @@ async def test_an_orderly_close(simulator: Simulator) -> None:
 
 async def test_a_slow_close(simulator: Simulator) -> None:
     """After the close frame the server keeps the connection open, past the client's patience."""
-    simulator.stream_faults.add(StreamFault("slow_close", after=1))
+    simulator.stream_faults.add(StreamFault("slow_close", skip=1))
     async with binance(simulator, close_timeout_s=0.3) as ws:
         await frames(ws, 1)
         with pytest.raises(TimeoutError):
@@ -114,7 +114,7 @@ async def test_a_slow_close(simulator: Simulator) -> None:
 
 async def test_a_half_open_connection(simulator: Simulator) -> None:
     """No frame, no pong, no close: only the client's own watchdog can tell."""
-    simulator.stream_faults.add(StreamFault("half_open", after=1))
+    simulator.stream_faults.add(StreamFault("half_open", skip=1))
     async with binance(simulator, close_timeout_s=0.3) as ws:
         await frames(ws, 1)
         with pytest.raises(TimeoutError):
@@ -136,9 +136,9 @@ async def test_silence_after_the_acknowledgement(simulator: Simulator) -> None:
         assert (await frames(ws, 1))[0]["type"] == "snapshot"
 
 
-async def test_skipped_differences(simulator: Simulator) -> None:
+async def test_dropped_differences(simulator: Simulator) -> None:
     """Two frames are missing from the chain."""
-    simulator.stream_faults.add(StreamFault("skip", after=2, times=2))
+    simulator.stream_faults.add(StreamFault("drop", skip=2, times=2))
     async with binance(simulator) as ws:
         found = await frames(ws, 5)
     assert chained(found) == [True, False, True, True]
@@ -147,7 +147,7 @@ async def test_skipped_differences(simulator: Simulator) -> None:
 
 async def test_a_duplicated_delta(simulator: Simulator) -> None:
     """The same frame twice."""
-    simulator.stream_faults.add(StreamFault("duplicate", after=1))
+    simulator.stream_faults.add(StreamFault("duplicate", skip=1))
     async with bybit(simulator) as ws:
         await subscribed(ws)
         ids = [frame["data"]["u"] for frame in await frames(ws, 4)]
@@ -156,7 +156,7 @@ async def test_a_duplicated_delta(simulator: Simulator) -> None:
 
 async def test_swapped_deltas(simulator: Simulator) -> None:
     """Two neighbours in the wrong order, nothing missing."""
-    simulator.stream_faults.add(StreamFault("swap", after=1))
+    simulator.stream_faults.add(StreamFault("swap", skip=1))
     async with bybit(simulator) as ws:
         await subscribed(ws)
         ids = [frame["data"]["u"] for frame in await frames(ws, 5)]
@@ -165,7 +165,7 @@ async def test_swapped_deltas(simulator: Simulator) -> None:
 
 async def test_a_restart_snapshot(simulator: Simulator) -> None:
     """A snapshot with ``u`` 1 replaces the book, and deltas go on from it."""
-    simulator.stream_faults.add(StreamFault("restart", after=2))
+    simulator.stream_faults.add(StreamFault("restart", skip=2))
     async with bybit(simulator) as ws:
         await subscribed(ws)
         found = await frames(ws, 5)
@@ -182,9 +182,18 @@ async def test_a_crossed_book(simulator: Simulator) -> None:
     assert float(second["b"][0][0]) < float(second["a"][0][0])
 
 
+async def test_a_crossed_top(simulator: Simulator) -> None:
+    """A book ticker's bid above its ask."""
+    simulator.stream_faults.add(StreamFault("crossed"))
+    async with binance(simulator, "btcusdt@bookTicker") as ws:
+        first, second = await frames(ws, 2)
+    assert float(first["b"]) > float(first["a"])
+    assert float(second["b"]) < float(second["a"])
+
+
 async def test_malformed_json(simulator: Simulator) -> None:
     """A whole WebSocket frame with half a JSON text, and the connection goes on."""
-    simulator.stream_faults.add(StreamFault("malformed", after=1))
+    simulator.stream_faults.add(StreamFault("malformed", skip=1))
     async with binance(simulator) as ws:
         texts = [await text(ws) for _ in range(3)]
     with pytest.raises(json.JSONDecodeError):
@@ -224,7 +233,7 @@ async def test_drift_reaches_into_bybits_data(simulator: Simulator) -> None:
 
 async def test_a_burst(simulator: Simulator) -> None:
     """Frames of a while come at once, none lost, in order."""
-    simulator.stream_faults.add(StreamFault("burst", hold_s=1.0, after=1))
+    simulator.stream_faults.add(StreamFault("burst", hold_s=1.0, skip=1))
     async with binance(simulator) as ws:
         (first,) = await frames(ws, 1)
         burst = await frames(ws, 9)
@@ -236,9 +245,9 @@ async def test_a_burst(simulator: Simulator) -> None:
 async def test_faults_through_the_control_endpoint(simulator: Simulator) -> None:
     """Posted faults act, are listed, and are cleared."""
     url = f"http://127.0.0.1:{simulator.port}/control/stream-faults"
-    body = {"kind": "skip", "venue": "binance", "times": None}
+    body = {"kind": "drop", "venue": "binance", "times": None}
     posted = await asyncio.to_thread(requests.post, url, json=body, timeout=PATIENCE_S)
-    assert (posted.json()[0]["kind"], posted.json()[0]["left"]) == ("skip", None)
+    assert (posted.json()[0]["kind"], posted.json()[0]["left"]) == ("drop", None)
     async with binance(simulator) as ws:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(ws.recv(), 0.5)
@@ -246,7 +255,7 @@ async def test_faults_through_the_control_endpoint(simulator: Simulator) -> None
         assert len(await frames(ws, 1)) == 1
 
 
-@pytest.mark.parametrize("body", [{"kind": "explode"}, {"kind": "skip", "after": "two"}, {"kind": "skip", "x": 1}])
+@pytest.mark.parametrize("body", [{"kind": "explode"}, {"kind": "drop", "skip": "two"}, {"kind": "drop", "x": 1}])
 async def test_a_wrong_fault_is_refused(simulator: Simulator, body: object) -> None:
     """The control endpoint answers 400 with a reason."""
     url = f"http://127.0.0.1:{simulator.port}/control/stream-faults"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ from .conftest import NOW, SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from mts_simulator import Simulator
 
@@ -163,6 +166,29 @@ async def test_a_client_without_pongs_is_cut(strict: Simulator) -> None:
     await writer.wait_closed()
     assert b"101 Switching Protocols" in everything
     assert b"\x03\xf0Pong timeout" in everything
+
+
+async def test_moving_the_clock_ends_connections() -> None:
+    """Streams do not jump: who is connected has to come again."""
+    with running_simulator(SimulatorConfig(seed=SEED, now=NOW)) as running:
+        async with dial(f"{running.urls['binance_ws']}/public/ws/{DEPTH}") as ws:
+            await frame(ws)
+            running.clock.set(datetime(2024, 1, 1, tzinfo=UTC))
+            await until_closed(ws)
+            assert ws.close_code == 1001
+        async with dial(f"{running.urls['binance_ws']}/public/ws/{DEPTH}") as ws:
+            assert abs((await frame(ws))["E"] - 1_704_067_200_000) < 60_000
+
+
+async def test_a_broken_recording_ends_the_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Close code 1011 and one line in the log."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"ts":1786310819,"frame":{"stream":"btcusdt@depth5@100ms","data":{"s":"BTCUSDT"}}}\n{broken\n')
+    with running_simulator(SimulatorConfig(frames=path, speed=math.inf)) as running:
+        async with dial(f"{running.urls['binance_ws']}/public/ws/{DEPTH}") as ws:
+            await until_closed(ws)
+            assert ws.close_code == 1011
+    assert "a.jsonl, line 2 is not a recorded frame" in caplog.text
 
 
 async def test_the_simulator_stops_with_open_connections() -> None:
