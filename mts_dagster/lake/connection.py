@@ -20,7 +20,7 @@ import duckdb
 from mts_dagster.errors import ConfigError, LakeError, LakeNotFoundError
 from mts_dagster.lake.extensions import load_extension
 from mts_dagster.lake.lock import writer_lock
-from mts_dagster.lake.text import first_line, quoted, redacted
+from mts_dagster.lake.text import one_line, quoted, redacted
 from mts_dagster.settings import Settings, get_settings
 
 ALIAS = "lake"
@@ -115,7 +115,7 @@ def connect(*, read_only: bool = True, settings: Settings | None = None) -> duck
         prepare_session(con, settings)
     except duckdb.Error as error:
         con.close()
-        raise LakeError(f"cannot attach the lake {address}: {first_line(error)}; check MTS_CATALOG") from error
+        raise LakeError(f"cannot attach the lake {address}: {one_line(error)}; check MTS_CATALOG") from error
     except BaseException:
         con.close()
         raise
@@ -217,7 +217,8 @@ def _attach(con: duckdb.DuckDBPyConnection, address: Address, *, read_only: bool
 
 def _furnish(con: duckdb.DuckDBPyConnection) -> None:
     """Give the lake its schemas and options, in one transaction; nothing where it has them."""
-    missing = [schema for schema in SCHEMAS if schema not in _schemas(con)]
+    present = _schemas(con)
+    missing = [schema for schema in SCHEMAS if schema not in present]
     if not missing:
         return
     con.execute("begin")
