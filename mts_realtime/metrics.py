@@ -43,6 +43,7 @@ class SidecarCollector(Collector):
         side, pipeline = self._sidecar, self._sidecar.pipeline
         yield _counter("frames", "Frames handled.", ("exchange", "route"), pipeline.frames_by_route())
         yield _counter("quarantined_frames", "Frames that could not be read.", (), {(): pipeline.counters.quarantined})
+        yield _counter("refused_requests", "Requests that an exchange refused.", (), {(): pipeline.counters.refused})
         yield _counter("unrouted_events", "Events of topics nobody asked for.", (), {(): pipeline.counters.unrouted})
         yield _counter(
             "dropped_frames",
