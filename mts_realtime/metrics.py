@@ -90,6 +90,8 @@ class SidecarCollector(Collector):
                 states[exchange, state.name] += 0
         yield _gauge("books", "Books by state.", ("exchange", "state"), states)
         yield _gauge("live_topics", "Topics that are known right now.", ("exchange", "dataset"), live)
+        offsets = {(exchange,): offset / 1000.0 for exchange, offset in side.supervisor.clock_offset_ms.items()}
+        yield _gauge("exchange_clock_offset_seconds", "Exchange's clock ahead of ours.", ("exchange",), offsets)
         yield _gauge("clock_drift_seconds", "Wall clock ahead of ours.", (), {(): side.clock.drift_ns() / 1e9})
 
     def _delivery(self) -> Iterator[Metric]:

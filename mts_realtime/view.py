@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -105,9 +106,10 @@ class View:
             return ("-", "-", "-", "-")
         age_ms = (self._sidecar.clock.now_ns() - book.received_ns) / 1e6
         if not book.best_bid or book.best_ask == float("inf"):
-            return (_price(book.best_bid), _price(book.best_ask), "-", f"{age_ms:.0f}")
-        spread = spread_bps(book.best_bid, book.best_ask)
-        return (_price(book.best_bid), _price(book.best_ask), f"{spread:.3f}", f"{age_ms:.0f}")
+            return ("-", "-", "-", f"{age_ms:.0f}")
+        digits = max(0, -int(Decimal(str(market.instrument.tick_size)).normalize().as_tuple().exponent))
+        bid, ask = (f"{price:,.{digits}f}" for price in (book.best_bid, book.best_ask))
+        return (bid, ask, f"{spread_bps(book.best_bid, book.best_ask):.3f}", f"{age_ms:.0f}")
 
     def _opportunities(self) -> Table:
         tracker = self._sidecar.pipeline.detector.tracker
@@ -126,10 +128,6 @@ class View:
             )
         table.caption = f"opened {tracker.opened}, ended {tracker.expired}"
         return table
-
-
-def _price(price: float) -> str:
-    return f"{price:,.10g}"
 
 
 def _numbers(*titles: str, texts: int) -> Table:
