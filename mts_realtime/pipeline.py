@@ -73,6 +73,7 @@ class Pipeline:
         self.on_opportunity: list[Callable[[Change, Opportunity], None]] = []
         self.on_funding: list[Callable[[Market], None]] = []
         self.on_quarantine: Callable[[Session, bytes, FrameError, int], None] | None = None
+        self.on_refusal: Callable[[Session, str], None] | None = None
         self.on_batch: Callable[[Batch], None] | None = None
         self._record = record
         self._started_ns = started_ns
@@ -195,7 +196,9 @@ class Pipeline:
 
     def _on_control(self, session: Session, event: Event, received_ns: int) -> None:
         if isinstance(event, Refusal):
-            session.refused.append(event.problem)
+            self.counters.refused += 1
+            if self.on_refusal is not None:
+                self.on_refusal(session, event.problem)
         elif isinstance(event, Pong):
             session.pong_ns = received_ns
         elif not isinstance(event, Ack):

@@ -39,6 +39,7 @@ from mts_realtime.exchanges.binance_wire import (
     decode_exchange_info,
     decode_funding_info,
     decode_rest_depth,
+    decode_server_time,
 )
 from mts_realtime.exchanges.sequence import BinanceDiffDepth, BinancePartialDepth
 from mts_realtime.exchanges.wire import TolerantDecoder, UnknownFields, parse_number
@@ -224,6 +225,14 @@ class Binance(Exchange):
             for row in listed.symbols
             if row.contract_type == "PERPETUAL" and row.status == "TRADING"
         }
+
+    def clock_call(self) -> RestCall:
+        """``/fapi/v1/time``."""
+        return RestCall("/fapi/v1/time", {}, 1)
+
+    def parse_clock(self, body: bytes) -> int:
+        """Read its answer."""
+        return decode_server_time(body).server_time
 
     def snapshot_call(self, topic: str) -> RestCall | None:
         """The depth call for diff books; pictures need none."""

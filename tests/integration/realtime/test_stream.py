@@ -148,6 +148,18 @@ async def test_health_and_metrics(start: Start, venue: Venue) -> None:
         assert f"mts_realtime_{name}" in metrics
 
 
+async def test_clocks_are_compared(start: Start, venue: Venue, caplog: pytest.LogCaptureFixture) -> None:
+    """An exchange's clock that is far off shows as a metric and as a warning."""
+    venue.clock_ahead_ms = 3000
+    async with start() as running:
+        await running.until(lambda: len(running.side.supervisor.clock_offset_ms) == 2)
+        assert running.metric("exchange_clock_offset_seconds", exchange="binance") == pytest.approx(3.0, abs=0.5)
+        assert running.metric("exchange_clock_offset_seconds", exchange="bybit") == pytest.approx(0.0, abs=0.5)
+    assert [record.getMessage()[:21] for record in caplog.records if "clock" in record.getMessage()] == [
+        "binance: its clock is"
+    ]
+
+
 async def test_terminal_view_shows_rates_books_and_opportunities(start: Start, venue: Venue) -> None:
     """Attached to a terminal the sidecar draws itself; without one it draws nothing."""
     terminal = io.StringIO()
