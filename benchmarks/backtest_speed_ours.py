@@ -44,12 +44,22 @@ TERMS = Assumptions(
 MINUTE_NS = 60_000_000_000
 
 
+def crossed(close: Array) -> Targets:
+    """Return 1 while the fast average is above the slow one; both come from one running total."""
+    total = np.concatenate([[0.0], np.cumsum(close)])
+    fast = total[SLOW:] - total[SLOW - FAST : -FAST]
+    slow = total[SLOW:] - total[:-SLOW]
+    above = np.zeros(len(close), np.int8)
+    np.greater(fast * SLOW, slow * FAST, out=above[SLOW - 1 :].view(np.bool_))
+    return above
+
+
 def single() -> None:
     """One symbol: given signals, and from prices to metrics."""
     opens, close = walk(BARS, 7)
     high, low = np.maximum(opens, close), np.minimum(opens, close)
     times = np.arange(BARS) * MINUTE_NS
-    targets = (average(close, FAST) > average(close, SLOW)).view(np.int8)
+    targets = crossed(close)
 
     def given() -> float:
         market = market_from_arrays(times, opens, high, low, close)
@@ -57,8 +67,7 @@ def single() -> None:
 
     def from_prices() -> float:
         market = market_from_arrays(times, opens, high, low, close)
-        held = (average(close, FAST) > average(close, SLOW)).view(np.int8)
-        simulation = simulate(market, commands_from_targets(held), TERMS)
+        simulation = simulate(market, commands_from_targets(crossed(close)), TERMS)
         return outcome_of(simulation, TERMS, buy_hold_of(market), Trials()).metrics.sharpe
 
     answer(**{"given signals": best(given, 15), "prices to metrics": best(from_prices, 10)})
