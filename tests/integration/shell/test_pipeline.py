@@ -334,7 +334,7 @@ TOLD = {
     "ohlcv_daily.not_known_before": "not_known_before_ohlcv_daily: 1 rows",
     "ohlcv_daily.daily_close_equals_last_hour": "daily_close_equals_last_hour: 1 rows",
     "macro_daily.unique_grain": "unique_grain_macro_daily: 1 rows",
-    "macro_daily.macro_daily_has_every_day": "macro_daily_has_every_day: 1 rows",
+    "macro_daily.macro_daily_has_every_day": "macro_daily_has_every_day: 2 rows",
     "features_daily.features_cover_every_daily_bar": "features_cover_every_daily_bar: 1 rows",
     "coverage_daily.hours_are_not_missing": "hours_are_not_missing: 2 rows",
     "momentum.does_not_look_ahead": "on rows known then, the decision on bitcoin at 2024-02-20 00:01:00 UTC changes "
