@@ -5,13 +5,13 @@ What belongs here: the mark in ``MTS_HOME`` that says which kind of services fil
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from mts_dagster.errors import ConfigError, LakeError
 from mts_dagster.settings import Settings
 
 MARK = "origin.txt"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def origin_of_settings(settings: Settings) -> str:
@@ -22,14 +22,15 @@ def origin_of_settings(settings: Settings) -> str:
     """
     urls = {
         "MTS_COINGECKO_URL": settings.coingecko_url,
+        **({"MTS_COINGECKO_PRO_URL": settings.coingecko_pro_url} if settings.coingecko_plan == "pro" else {}),
         "MTS_FRED_URL": settings.fred_url,
         "MTS_BINANCE_URL": settings.binance_url,
         "MTS_BYBIT_URL": settings.bybit_url,
     }
-    simulated = [name for name, url in urls.items() if urlsplit(url).hostname in LOOPBACK]
+    simulated = [name for name, url in urls.items() if _is_loopback(urlsplit(url).hostname or "")]
     if simulated and len(simulated) < len(urls):
         real = ", ".join(name for name in urls if name not in simulated)
-        raise ConfigError(f"{', '.join(simulated)} point at loopback but {real} do not: set all of them or none")
+        raise ConfigError(f"at loopback: {', '.join(simulated)}; elsewhere: {real}; set all of them or none")
     return "simulated" if simulated else "real"
 
 
@@ -54,3 +55,10 @@ def guard_origin(settings: Settings) -> None:
         mark.write_text(origin + "\n")
     except OSError as error:
         raise LakeError(f"cannot write {mark}: {error.strerror}; set MTS_HOME to a folder you own") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Protocol
 
 import dagster as dg
 
@@ -17,10 +18,26 @@ from mts_dagster.partitions import DAY_FORMAT, coins, daily
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+# Marks a run that somebody sits and waits for.
+AWAITED = "mts/awaited"
 
 
 class RunFailedError(MtsError):
     """A Dagster run failed; the message is the first failed step's own line."""
+
+
+class StoredError(Protocol):
+    """An error as Dagster keeps it in an event."""
+
+    @property
+    def message(self) -> str:
+        """Class and text."""
+        ...
+
+    @property
+    def cause(self) -> StoredError | None:
+        """The error behind it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,7 @@ def registered_coins(instance: dg.DagsterInstance) -> Sequence[str]:
 def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        tags=range_tags(first, last),
+        tags={**range_tags(first, last), AWAITED: "true"},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
@@ -106,13 +123,34 @@ def _first_failure(result: dg.ExecuteInProcessResult) -> str:
     """The failed check's or step's own words, without its traceback, which stays in the run's log."""
     failure = next((event for event in result.all_events if event.is_step_failure), None)
     if failure is None:
-        return f"the run failed before its first step (run {result.run_id}; see its log in the UI)"
+        return f"the run failed before its first step: {_run_failure(result)} (run {result.run_id})"
     if checks := _failed_checks(result):
         return f"{'; '.join(checks)} (run {result.run_id})"
     data = failure.step_failure_data
     told = data.user_failure_data.description if data.user_failure_data else None
-    words = told or (data.error.message.strip().splitlines()[0] if data.error else "no reason given")
+    words = told or (_words(data.error) if data.error else "no reason given")
     return f"{failure.step_key} failed: {words} (run {result.run_id})"
+
+
+def _run_failure(result: dg.ExecuteInProcessResult) -> str:
+    """Why a run failed outside of its steps, for example because the lake cannot be opened."""
+    for event in result.all_events:
+        error = getattr(event.event_specific_data, "error", None)
+        if error is not None:
+            return _words(error)
+    return "no reason given; see its log in the UI"
+
+
+def _words(error: StoredError) -> str:
+    """The one line of the first error of our family in a chain of causes; else the first line of the chain."""
+    first = error.message.strip().splitlines()[0]
+    cause: StoredError | None = error
+    while cause is not None:
+        name, _, words = cause.message.strip().partition(": ")
+        if name.startswith("mts_"):
+            return words.splitlines()[0]
+        cause = cause.cause
+    return first
 
 
 def _failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:

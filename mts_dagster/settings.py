@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from mts_dagster.errors import ConfigError
 
@@ -135,6 +135,9 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - typed by the 
         first = error.errors()[0]
         name = "MTS_" + "_".join(str(part) for part in first["loc"]).upper()
         raise ConfigError(f"setting {name}: {first['msg']} (got {first.get('input')!r})") from None
+    except SettingsError as error:  # the value of a setting that is a JSON object is none
+        field = str(error).split('"')[1]
+        raise ConfigError(f'setting MTS_{field.upper()}: write it as a JSON object, e.g. {{"VIXCLS": 1}}') from None
 
 
 @lru_cache(maxsize=1)

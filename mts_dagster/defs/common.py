@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, timedelta
-from typing import ParamSpec, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 
 import dagster as dg
 
 from mts_dagster.errors import MtsError
-from mts_dagster.runs import Days
-from mts_dagster.settings import get_settings
+from mts_dagster.runs import AWAITED, Days, range_tags
+from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import SourceError
 
 Parameters = ParamSpec("Parameters")
@@ -32,23 +33,46 @@ FETCH_RETRY = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONEN
 
 
 def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Turn an error of our family into a Dagster failure with its one line; only passing outages are retried."""
+    """Turn an error of our family into a Dagster failure with its one line.
+
+    Only passing outages are retried, and those not in a run that somebody waits for: the clients have retried already.
+    """
 
     @functools.wraps(compute)
-    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        try:
+    def returns(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with _failures(args):
             return compute(*args, **kwargs)
-        except MtsError as error:
-            passing = isinstance(error, SourceError) and error.is_retryable
-            raise dg.Failure(description=str(error), allow_retries=passing) from error
 
+    @functools.wraps(compute)
+    def yields(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Any]:
+        with _failures(args):
+            yield from cast("Iterator[Any]", compute(*args, **kwargs))
+
+    wrapped: Any = yields if inspect.isgeneratorfunction(compute) else returns
     # Dagster reads annotations in the wrapper's module, where the names of the wrapped function mean nothing.
     wrapped.__annotations__ = get_type_hints(compute, include_extras=True)
-    wrapped.__signature__ = inspect.signature(compute, eval_str=True)  # type: ignore[attr-defined]
-    return wrapped
+    wrapped.__signature__ = inspect.signature(compute, eval_str=True)
+    return cast("Callable[Parameters, Result]", wrapped)
 
 
-def trailing_days(context: dg.ScheduleEvaluationContext, count: int) -> Days:
+@contextmanager
+def _failures(args: tuple[object, ...]) -> Iterator[None]:
+    try:
+        yield
+    except MtsError as error:
+        passing = isinstance(error, SourceError) and error.is_retryable
+        awaited = any(isinstance(arg, dg.AssetExecutionContext) and AWAITED in arg.run.tags for arg in args)
+        raise dg.Failure(description=str(error), allow_retries=passing and not awaited) from error
+
+
+def trailing_days(context: dg.ScheduleEvaluationContext, settings: Settings, count: int) -> Days:
     """The last ``count`` days up to the tick's own day (UTC), not before the first partition."""
     today = context.scheduled_execution_time.astimezone(UTC).date()
-    return Days(max(today - timedelta(days=count - 1), get_settings().history_start), today)
+    return Days(max(today - timedelta(days=count - 1), settings.history_start), today)
+
+
+def member_request(context: dg.ScheduleEvaluationContext, dimension: str, member: str, days: Days) -> dg.RunRequest:
+    """One run for one coin or indicator over ``days``; the key is the tick's: a repeated tick starts it once."""
+    first, last = (str(dg.MultiPartitionKey({dimension: member, "date": day})) for day in days.keys)
+    tick = context.scheduled_execution_time.astimezone(UTC).isoformat()
+    return dg.RunRequest(run_key=f"{member} {tick}", tags=range_tags(first, last))

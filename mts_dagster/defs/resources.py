@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from mts_dagster.defs.sql_models.assets import project_of, store
+from mts_dagster.defs.sql_models.assets import store
 from mts_dagster.lake.io_manager import LakeIOManager
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.tables import bootstrap
@@ -39,7 +39,13 @@ def build_resources(
         with Clients(settings) as opened:
             yield opened
 
-    return {"settings": ready_settings, "clients": clients, "lake": LakeIOManager(settings, tables)}
+    return {
+        # For schedules: a tick opens nothing, and never waits for a writer.
+        "bare_settings": dg.ResourceDefinition.hardcoded_resource(settings, "Settings alone."),
+        "settings": ready_settings,
+        "clients": clients,
+        "lake": LakeIOManager(settings, tables),
+    }
 
 
 def prepare_lake(settings: Settings, project: Project, tables: Mapping[str, Table]) -> None:
@@ -52,8 +58,3 @@ def prepare_lake(settings: Settings, project: Project, tables: Mapping[str, Tabl
         missing = missing_views(con, views)
     for view in missing:
         store(settings, project, models[view.qualified], [], BOOTSTRAP)
-
-
-def prepared(settings: Settings, strategy_tables: Sequence[Table]) -> None:
-    """The same for callers outside of a run."""
-    prepare_lake(settings, project_of(settings), {**TABLES, **{table.name: table for table in strategy_tables}})

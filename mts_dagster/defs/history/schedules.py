@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from mts_dagster.defs.common import trailing_days
+from mts_dagster.defs.common import member_request, trailing_days
 from mts_dagster.partitions import coins
 from mts_dagster.runs import range_tags
 from mts_dagster.settings import Settings
@@ -22,9 +22,9 @@ from mts_dagster.settings import Settings
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Today's ranking, every hour; it also brings new coins into the coin partitions.",
 )
-def universe_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def universe_hourly(context: dg.ScheduleEvaluationContext, bare_settings: dg.ResourceParam[Settings]) -> dg.RunRequest:
     """One run for today."""
-    days = trailing_days(context, 1)
+    days = trailing_days(context, bare_settings, 1)
     return dg.RunRequest(run_key=None, tags=range_tags(*days.keys))
 
 
@@ -36,13 +36,12 @@ def universe_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     description="Price points and klines of each coin over the trailing days, every hour.",
 )
 def market_hourly(
-    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
+    context: dg.ScheduleEvaluationContext, bare_settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run for each coin that has partitions."""
-    days = trailing_days(context, settings.trailing_days)
+    days = trailing_days(context, bare_settings, bare_settings.trailing_days)
     known = context.instance.get_dynamic_partitions(str(coins.name))
     for coin in known:
-        first, last = (str(dg.MultiPartitionKey({"coin": coin, "date": day})) for day in days.keys)
-        yield dg.RunRequest(run_key=None, tags=range_tags(first, last))
+        yield member_request(context, "coin", coin, days)
     if not known:
         yield dg.SkipReason("no coin has partitions yet: materialise coin_universe once, or run `mts collect`")

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from mts_dagster.defs.common import trailing_days
-from mts_dagster.runs import range_tags
+from mts_dagster.defs.common import member_request, trailing_days
 from mts_dagster.settings import Settings
 
 
@@ -22,13 +21,12 @@ from mts_dagster.settings import Settings
     description="All configured FRED series over the trailing days, every six hours.",
 )
 def macro_6_hourly(
-    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
+    context: dg.ScheduleEvaluationContext, bare_settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """One run for each indicator."""
-    if settings.fred_api_key is None:
+    if bare_settings.fred_api_key is None:
         yield dg.SkipReason("no FRED key: set MTS_FRED_API_KEY (free at fred.stlouisfed.org)")
         return
-    days = trailing_days(context, settings.macro_trailing_days)
-    for indicator in settings.macro_indicators:
-        first, last = (str(dg.MultiPartitionKey({"indicator": indicator, "date": day})) for day in days.keys)
-        yield dg.RunRequest(run_key=None, tags=range_tags(first, last))
+    days = trailing_days(context, bare_settings, bare_settings.macro_trailing_days)
+    for indicator in bare_settings.macro_indicators:
+        yield member_request(context, "indicator", indicator, days)

@@ -19,9 +19,13 @@ from mts_dagster.settings import Settings
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="All SQL models over the trailing days, every hour, a quarter of an hour after the pulls.",
 )
-def sql_models_hourly(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.RunRequest:
+def sql_models_hourly(
+    context: dg.ScheduleEvaluationContext, bare_settings: dg.ResourceParam[Settings]
+) -> dg.RunRequest:
     """One run over the trailing days."""
-    return dg.RunRequest(run_key=None, tags=range_tags(*trailing_days(context, settings.trailing_days).keys))
+    return dg.RunRequest(
+        run_key=None, tags=range_tags(*trailing_days(context, bare_settings, bare_settings.trailing_days).keys)
+    )
 
 
 @dg.schedule(
@@ -32,6 +36,8 @@ def sql_models_hourly(context: dg.ScheduleEvaluationContext, settings: dg.Resour
     # CoinGecko's last complete day is ready at about 00:35 UTC.
     description="Features and signals over the trailing days, daily at 00:45 UTC, when yesterday is complete.",
 )
-def signals_daily(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.RunRequest:
+def signals_daily(context: dg.ScheduleEvaluationContext, bare_settings: dg.ResourceParam[Settings]) -> dg.RunRequest:
     """One run over the trailing days; macro values that came late change them."""
-    return dg.RunRequest(run_key=None, tags=range_tags(*trailing_days(context, settings.macro_trailing_days).keys))
+    return dg.RunRequest(
+        run_key=None, tags=range_tags(*trailing_days(context, bare_settings, bare_settings.macro_trailing_days).keys)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def patience(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproc
 
     def run(*command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["python", *command],
+            [sys.executable, *command],
             env=environment(settings),
             cwd=home,
             stdin=subprocess.PIPE,
@@ -196,7 +197,7 @@ def test_a_locked_catalog_is_waited_out(
         "print('held', flush=True); sys.stdin.readline(); c.execute('commit'); print('released', flush=True)"
     )
     with subprocess.Popen(
-        ["python", "-c", script, str(settings.home / "lake.sqlite")],
+        [sys.executable, "-c", script, str(settings.home / "lake.sqlite")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

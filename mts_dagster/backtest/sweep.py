@@ -1,0 +1,105 @@
+"""Many parameter sets over one market, as fast as the machine allows.
+
+What belongs here: the loop over trials. Each trial goes through the same kernel and the same rules as any
+backtest; only the derived tables are left out. Threads work on their own tables, and compiled code runs
+outside the interpreter lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mts_dagster.backtest.layout import MOMENTS, EventKind, rows
+from mts_dagster.backtest.metrics import growth_of, sharpe_per_bar
+from mts_dagster.backtest.moments import measure
+from mts_dagster.backtest.signals import commands_from_targets
+from mts_dagster.backtest.simulation import Simulation, terms_of
+from mts_dagster.errors import UsageError
+
+if TYPE_CHECKING:
+    from mts_dagster.backtest.config import Assumptions
+    from mts_dagster.backtest.market import MarketData
+
+Params: TypeAlias = Mapping[str, Any]
+Targets: TypeAlias = NDArray[np.float64] | NDArray[np.int8]
+Decide: TypeAlias = Callable[
+    [Params], Targets
+]  # what to hold from each bar's close on, shape (bars,) or (bars, assets)
+Progress: TypeAlias = Callable[[int, int], None]  # trials done, trials in all
+
+WORKERS: Final = 2
+
+
+class Trial:
+    """Runs one parameter set after the other on its own tables."""
+
+    def __init__(self, market: MarketData, assumptions: Assumptions) -> None:
+        """Make the tables once."""
+        terms = terms_of(assumptions, market.assets, market.interval_ns)
+        self._simulation = Simulation(market, terms, assumptions.initial_capital_usd)
+        self._moments = np.zeros(1, MOMENTS)
+        self._interval_ns = market.interval_ns
+
+    def run(self, targets: Targets) -> dict[str, float]:
+        """Trade targets; return the metrics of equity, the Sharpe ratio per bar and the number of fills.
+
+        Raises:
+            UsageError: there is not one target for each bar.
+        """
+        simulation = self._simulation
+        if len(targets) != simulation.market.bars:
+            raise UsageError(f"{len(targets)} targets for {simulation.market.bars} bars: a strategy owes one for each")
+        simulation.restart(commands_from_targets(targets))
+        simulation.run(simulation.market.bars)
+        measure(simulation.equity, rows(self._moments))
+        moments = self._moments[0]
+        return {
+            **asdict(growth_of(moments, self._interval_ns)),
+            "sharpe_per_bar": sharpe_per_bar(moments),
+            "fills": int((simulation.events["kind"] == EventKind.FILL).sum()),
+        }
+
+
+def sweep(
+    market: MarketData,
+    decide: Decide,
+    parameter_sets: Sequence[Params],
+    assumptions: Assumptions,
+    *,
+    progress: Progress | None = None,
+    workers: int = WORKERS,
+) -> pd.DataFrame:
+    """Run every parameter set and return one row each: the parameters, then the metrics of ``Trial.run``.
+
+    Args:
+        market: Bars and funding.
+        decide: Makes targets from a parameter set; called from several threads.
+        parameter_sets: What to try.
+        assumptions: Costs, fills, limits.
+        progress: Called after each trial.
+        workers: Threads.
+    """
+    finished = count(1)
+
+    def work(offset: int) -> list[tuple[int, dict[str, float]]]:
+        trial = Trial(market, assumptions)
+        found = []
+        for i, params in islice(enumerate(parameter_sets), offset, None, workers):
+            found.append((i, trial.run(decide(params))))
+            done = next(finished)
+            if progress is not None:
+                progress(done, len(parameter_sets))
+        return found
+
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(work, range(min(workers, len(parameter_sets)))))
+    ordered = sorted((row for part in parts for row in part), key=lambda row: row[0])
+    return pd.DataFrame([{**parameter_sets[i], **metrics} for i, metrics in ordered])
