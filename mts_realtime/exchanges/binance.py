@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from mts_realtime.book import DiffBook, OrderBook, PictureBook, SyncBuffers
+from mts_realtime.book import OrderBook, PictureBook
+from mts_realtime.diff_book import DiffBook, SyncBuffers
 from mts_realtime.events import (
     Ack,
     BookDelta,

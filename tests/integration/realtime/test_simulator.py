@@ -71,8 +71,8 @@ async def test_seeded_markets_land_without_a_blemish(simulated: Callable[..., Re
             running(simulated(simulator, "pictures")) as pictures,
             running(simulated(simulator, "diffs", exchanges=("binance",), binance_depth="diff")) as diffs,
         ):
-            for handle in (pictures, diffs):
-                await handle.until(lambda handle=handle: handle.metric("rows_total", dataset="order_book") > 40)
+            await pictures.until(lambda: pictures.metric("rows_total", dataset="order_book") > 40)
+            await diffs.until(lambda: diffs.metric("rows_total", dataset="order_book") > 40)
     for handle in (pictures, diffs):
         assert handle.metric("quarantined_frames_total") == 0
         assert handle.metric("unknown_fields_total") == 0

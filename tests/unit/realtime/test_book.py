@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from mts_realtime.book import BookState, DeltaBook, DiffBook, OrderBook, PictureBook, SyncBuffers
+from mts_realtime.book import BookState, DeltaBook, OrderBook, PictureBook
+from mts_realtime.diff_book import DiffBook, SyncBuffers
 from mts_realtime.errors import CrossedBookError, SequenceGapError, SnapshotStaleError
 from mts_realtime.events import BookDelta, BookSnapshot
 from mts_realtime.exchanges.sequence import BinanceDiffDepth, BinancePartialDepth, BybitOrderBook

@@ -7,7 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mts_realtime.book import BookState, DeltaBook, DiffBook, OrderBook, SyncBuffers
+from mts_realtime.book import BookState, DeltaBook, OrderBook
+from mts_realtime.diff_book import DiffBook, SyncBuffers
 from mts_realtime.errors import BookError
 from mts_realtime.events import BookDelta, BookSnapshot, Levels
 from mts_realtime.exchanges.sequence import BinanceDiffDepth, BybitOrderBook
