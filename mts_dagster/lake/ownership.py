@@ -27,7 +27,8 @@ def claim_files(con: duckdb.DuckDBPyConnection, data_path: str, identity: str) -
         LakeError: they are another lake's.
     """
     marker = quoted(data_path + MARKER)
-    if con.execute(f"select 1 from glob({marker})").fetchone() is None:
+    # A pattern, because object stores are only asked for those.
+    if con.execute(f"select 1 from glob({quoted(f'{data_path}{MARKER}*')})").fetchone() is None:
         con.execute(f"copy (select {quoted(identity)} as lake) to {marker} (format csv)")
         return
     owner = con.execute(f"select lake from read_csv({marker}, header => true, all_varchar => true)").fetchone()
