@@ -7,6 +7,7 @@ on stderr and exit code 2; a failure of the world is one line and exit code 1.
 
 from __future__ import annotations
 
+import signal
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -111,7 +112,9 @@ def simulate(
 @app.command()
 def up(
     simulated: Annotated[bool, typer.Option("--simulated", help="Point all clients at the simulator.")] = False,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the Dagster UI.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the Dagster UI; 0 picks a free one.")
+    ] = None,
 ) -> None:
     """Start the Dagster UI and daemon (and the simulator), until Ctrl-C."""
     from mts_dagster.processes import run_all
@@ -176,10 +179,12 @@ def split_list(values: list[str] | None) -> list[str] | None:
 
 def main() -> None:
     """Entry point of the console script."""
+    # A service manager's stop is a Ctrl-C: what was started is stopped too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
-    except typer.Exit as stop:
-        code = stop.exit_code
+        if code == INTERRUPTED:  # Typer's own translation of Ctrl-C
+            raise KeyboardInterrupt  # noqa: TRY301 - into ours
     except typer.TyperException as error:
         # Without a command, the help has been printed and there is nothing to add.
         sys.stderr.write(f"mts: {error.format_message()}\n" if error.format_message() else "")

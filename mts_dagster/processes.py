@@ -52,8 +52,7 @@ def run_all(settings: Settings, *, simulated: bool, port: int | None) -> int:
         UsageError: the UI's port is taken.
         ConfigError: the home holds data of another kind than the services that it would be filled from.
     """
-    port = port or settings.dagster_port
-    check_port(port)
+    port = free_port(settings.dagster_port if port is None else port)
     if not simulated:
         guard_origin(settings)
         return _supervise(settings, {}, port)
@@ -64,14 +63,19 @@ def run_all(settings: Settings, *, simulated: bool, port: int | None) -> int:
         return _supervise(simulated_settings, addresses, port)
 
 
-def check_port(port: int) -> None:
-    """Fail in one line when a port on loopback is taken."""
+def free_port(port: int) -> int:
+    """The port, or for 0 any free one on loopback.
+
+    Raises:
+        UsageError: it is taken.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
             raise UsageError(f"port {port} is in use; choose another with --port or MTS_DAGSTER_PORT") from None
+        return int(probe.getsockname()[1])
 
 
 def _supervise(settings: Settings, addresses: dict[str, str], port: int) -> int:

@@ -7,19 +7,22 @@ What belongs here: turning typed facts into tables for people and JSON for progr
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date, datetime
+from decimal import Decimal
 from importlib.metadata import version
+from itertools import chain, count
 from typing import Any
 
 import duckdb
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from mts_dagster.errors import LakeNotFoundError, MtsError, UsageError
+from mts_dagster.errors import LakeNotFoundError, UsageError
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.status import LockState, TableStatus, lock_state, table_statuses
 from mts_dagster.settings import Settings, get_settings
@@ -52,7 +55,7 @@ def print_query(query: str, *, as_json: bool) -> None:
         except duckdb.Error as error:
             raise UsageError(" ".join(str(error).split())) from None
     if as_json:
-        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        _print_json([dict(zip(_distinct(columns), row, strict=True)) for row in rows])
         return
     print_rows(columns, rows[:MOST_ROWS_SHOWN])
     if len(rows) > MOST_ROWS_SHOWN:
@@ -160,12 +163,26 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - a value of a query
 
 
 def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=_json_value) + "\n")
+    sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
-def _json_value(value: object) -> object:
+def _plain(value: object) -> object:
+    """A value in what JSON has: it has no NaN and no infinity, and a strict parser would refuse the whole answer."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (float, Decimal)):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, (datetime, date)):
         return value.isoformat()
-    if isinstance(value, MtsError):
-        return str(value)
-    return str(value)
+    return value if isinstance(value, (int, str, type(None))) else str(value)
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Column names without repeats: the second ``a`` becomes ``a_1``."""
+    names: list[str] = []
+    for column in columns:
+        tries = chain([column], (f"{column}_{number}" for number in count(1)))
+        names.append(next(name for name in tries if name not in names))
+    return names

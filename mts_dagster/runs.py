@@ -6,6 +6,7 @@ one line why it failed. The work itself is in the assets.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +21,9 @@ RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 # Marks a run that somebody sits and waits for.
 AWAITED = "mts/awaited"
+# Set once somebody stopped the awaited run of this process: steps that have not begun do not begin. Dagster itself
+# would retry a step that Ctrl-C ended, and go on with the others.
+STOPPED = threading.Event()
 
 
 class RunFailedError(MtsError):
@@ -81,6 +85,7 @@ def run_days(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str
 
     Raises:
         RunFailedError: a step failed.
+        KeyboardInterrupt: somebody pressed Ctrl-C.
     """
     first, last = days.keys
     return _run(definitions, instance, job, first, last)
@@ -108,15 +113,24 @@ def registered_coins(instance: dg.DagsterInstance) -> Sequence[str]:
 
 
 def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
+    STOPPED.clear()
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
         tags={**range_tags(first, last), AWAITED: "true"},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
+    if STOPPED.is_set() or _was_interrupted(result):
+        raise KeyboardInterrupt
     if not result.success:
         raise RunFailedError(_first_failure(result))
     return result.run_id
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C ended the run outside of an asset's computation."""
+    failures = [event.job_failure_data for event in result.all_events if event.is_job_failure]
+    return any(data.failure_reason and data.failure_reason.value == "UNEXPECTED_TERMINATION" for data in failures)
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:

@@ -82,6 +82,7 @@ def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None
 
     Raises:
         UsageError: an indicator is not configured.
+        UnauthorisedError: there is no key for FRED.
     """
     configured = bench.settings.macro_indicators
     wanted = [name.upper() for name in indicators or configured]
@@ -90,6 +91,8 @@ def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None
             f"unknown indicator {', '.join(unknown)}; configured are {', '.join(configured)} "
             "(setting MTS_MACRO_INDICATORS)"
         )
+    with Clients(bench.settings) as clients:
+        _ = clients.fred  # without a key nothing needs to begin
     bench.console.print(f"macro series, {days} ({len(days)} days)", highlight=False)
     for indicator in wanted:
         with bench.step(f"macro_data of {indicator}"):

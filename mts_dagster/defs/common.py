@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 import dagster as dg
 
 from mts_dagster.errors import MtsError
-from mts_dagster.runs import AWAITED, Days, range_tags
+from mts_dagster.runs import AWAITED, STOPPED, Days, range_tags
 from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import SourceError
 
@@ -57,12 +57,19 @@ def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameter
 
 @contextmanager
 def _failures(args: tuple[object, ...]) -> Iterator[None]:
+    awaited = any(isinstance(arg, dg.AssetExecutionContext) and AWAITED in arg.run.tags for arg in args)
+    if awaited and STOPPED.is_set():
+        raise dg.Failure(description="stopped before it began", allow_retries=False)
     try:
         yield
     except MtsError as error:
         passing = isinstance(error, SourceError) and error.is_retryable
-        awaited = any(isinstance(arg, dg.AssetExecutionContext) and AWAITED in arg.run.tags for arg in args)
         raise dg.Failure(description=str(error), allow_retries=passing and not awaited) from error
+    except dg.DagsterExecutionInterruptedError as stop:
+        if not awaited:
+            raise
+        STOPPED.set()
+        raise dg.Failure(description="stopped", allow_retries=False) from stop
 
 
 def trailing_days(context: dg.ScheduleEvaluationContext, settings: Settings, count: int) -> Days:
