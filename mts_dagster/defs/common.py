@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 import dagster as dg
 
 from mts_dagster.errors import MtsError
-from mts_dagster.runs import AWAITED, Days, range_tags
+from mts_dagster.runs import PROCESS, Days, range_tags
 from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import SourceError
 
@@ -61,7 +61,7 @@ def _failures(args: tuple[object, ...]) -> Iterator[None]:
         yield
     except MtsError as error:
         passing = isinstance(error, SourceError) and error.is_retryable
-        awaited = any(isinstance(arg, dg.AssetExecutionContext) and AWAITED in arg.run.tags for arg in args)
+        awaited = any(isinstance(arg, dg.AssetExecutionContext) and PROCESS in arg.run.tags for arg in args)
         raise dg.Failure(description=str(error), allow_retries=passing and not awaited) from error
 
 
