@@ -1,8 +1,12 @@
 """A source of book frames for the realtime benchmarks: both exchanges' wire formats from a process of its own.
 
 What belongs here: frames of the recordings' shape (Binance pictures of 20 levels, Bybit deltas on 50 levels), made
-once, renumbered in place for every round, and sent at a steady rate or as fast as the receiver reads. Run it as
+once, renumbered in place for every round, and sent at a steady rate or as fast as the receiver reads. It costs a
+third of what a server that makes each frame would cost, so the receiver is what is measured. Run it as
 ``python benchmarks/realtime_source.py`` with the options of ``main``; it prints its port and ends with its parent.
+
+With ``--cross-every`` a Binance picture of the first symbol crosses Bybit's book once in a while, and the moment it
+was sent is printed.
 """
 
 from __future__ import annotations
@@ -111,14 +115,14 @@ def first_snapshots(symbols: list[str]) -> list[bytes]:
 
 
 class Source:
-    """Serves both exchanges. The rate is shared by all connections in proportion to their topics."""
+    """Serves both exchanges. An exchange's rate is shared by its connections in proportion to their books."""
 
-    def __init__(self, symbols: int, rate: float, seconds: float) -> None:
+    def __init__(self, symbols: int, rate: float, seconds: float, cross_every_s: float) -> None:
+        self.cross_every_s = cross_every_s
         self.symbols = [f"C{number:04d}USDT" for number in range(symbols)]
         self.rate = rate
         self.seconds = seconds
         self.topics = 0
-        self.started = asyncio.Event()
 
     def answer(self, _connection: ServerConnection, request: Request) -> Response | None:
         """REST answers; ``None`` lets a WebSocket handshake go on."""
@@ -144,7 +148,7 @@ class Source:
         if path == "/fapi/v1/fundingInfo":
             return _json([])
         if path == "/v5/market/instruments-info":
-            rows = [
+            listed = [
                 {
                     "symbol": name,
                     "contractType": "LinearPerpetual",
@@ -157,25 +161,26 @@ class Source:
                 }
                 for name in self.symbols
             ]
-            return _json({"retCode": 0, "retMsg": "OK", "result": {"list": rows, "nextPageCursor": ""}})
+            return _json({"retCode": 0, "retMsg": "OK", "result": {"list": listed, "nextPageCursor": ""}})
         return None
 
     async def serve(self, connection: ServerConnection) -> None:
-        """Collect the connection's topics for a moment, then send."""
+        """Collect the connection's topics until it falls silent, then send."""
         path = connection.request.path if connection.request is not None else ""
-        topics: list[str] = []
-        if "streams=" in path:
-            topics += path.partition("streams=")[2].split("/")
+        topics = path.partition("streams=")[2].split("/") if "streams=" in path else []
         try:
             while True:
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(2.0):
                     message = json.loads(await connection.recv())
                 topics += message.get("params") or message.get("args") or []
         except TimeoutError:
             pass
-        self.topics += len(topics)
-        await asyncio.sleep(2.0)  # all connections have told their topics by now
         books = [topic for topic in topics if "depth20" in topic or topic.startswith("orderbook.")]
+        crossing = self.symbols[0].lower() + "@depth20@100ms"
+        if self.cross_every_s and crossing in books:
+            books.remove(crossing)
+        else:
+            crossing = ""
         if not books:
             await connection.wait_closed()
             return
@@ -183,39 +188,51 @@ class Source:
             names = [topic.rpartition(".")[2] for topic in books]
             for frame in first_snapshots(names):
                 await connection.send(frame, text=True)
-            rounds = deltas(names, max(2, 2 * (4000 // len(names) // 2)))
+            rounds = deltas(names, max(2, 4000 // len(names) // 2 * 2))
         else:
             rounds = pictures([topic.partition("@")[0].upper() for topic in books], max(1, 4000 // len(books)))
-        await self._send(connection, rounds, self.rate * len(books) / self.topics)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send(connection, rounds, self.rate * len(books) / len(self.symbols)))
+            if crossing:
+                group.create_task(self._cross(connection, crossing))
 
     async def _send(self, connection: ServerConnection, rounds: Rounds, rate: float) -> None:
         """Send rounds at ``rate`` frames a second (0: as fast as they are read), stamped with the time of sending."""
         transport = connection.transport
         started = time.perf_counter()
+        frames = len(rounds.bounds) - 1
         sent = 0
         for number in self._numbers(started):
             blob = rounds.bytes_of(number)
-            frames = len(rounds.bounds) - 1
             position = 0
-            while position < frames:
-                due = frames if not rate else int((time.perf_counter() - started) * rate) - sent + position
-                until = min(frames, position + 400, max(position, due))
-                if until == position:
-                    await asyncio.sleep(0.001)
+            while position < frames and not transport.is_closing():
+                due = frames if not rate else position + int((time.perf_counter() - started) * rate) - sent
+                until = min(frames, position + 400, due)
+                if until <= position:
+                    await asyncio.sleep(0.0005)
                     continue
-                piece = blob[rounds.bounds[position] : rounds.bounds[until]]
-                transport.write(_stamped(piece))
+                transport.write(_stamped(blob[rounds.bounds[position] : rounds.bounds[until]]))
                 sent += until - position
                 position = until
-                while transport.get_write_buffer_size() > 1_000_000:
-                    await asyncio.sleep(0.0005)
-                    if transport.is_closing():
-                        return
+                while transport.get_write_buffer_size() > 1_000_000 and not transport.is_closing():  # noqa: ASYNC110
+                    # drain() would wait for an empty buffer, and the receiver with it
+                    await asyncio.sleep(0.0002)
             await asyncio.sleep(0)
-            if transport.is_closing():
-                return
-        print(json.dumps({"sent": sent, "seconds": time.perf_counter() - started}), flush=True)
         await connection.wait_closed()
+
+    async def _cross(self, connection: ServerConnection, topic: str) -> None:
+        """Show a bid far above the other exchange's asks now and then, and take it back."""
+        for number in self._numbers(time.perf_counter()):
+            bid, ask = ("105.00", "105.01") if number % 2 else ("99.99", "100.01")
+            last = _FIRST + number
+            levels = f'"b":[["{bid}","1.000"]],"a":[["{ask}","1.000"]]'
+            numbers = f'"E":{_SLOT},"T":{_SLOT},"s":"C","U":{last},"u":{last},"pu":{last - 1}'
+            frame = f'{{"stream":"{topic}","data":{{"e":"depthUpdate",{numbers},{levels}}}}}'.encode()
+            raw = Frame(Opcode.TEXT, _stamped(frame)).serialize(mask=False)
+            if number % 2:
+                print(json.dumps({"crossed_ns": time.time_ns()}), flush=True)
+            connection.transport.write(raw)
+            await asyncio.sleep(self.cross_every_s / 2)
 
     def _numbers(self, started: float) -> Iterator[int]:
         number = 0
@@ -243,10 +260,11 @@ async def main() -> None:
     """Serve until standard input is closed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--symbols", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=0.0, help="frames a second in all; 0: as fast as they are read")
+    parser.add_argument("--rate", type=float, default=0.0, help="frames a second of each exchange; 0: as fast as read")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--cross-every", type=float, default=0.0, help="seconds between crossed books; 0: never")
     options = parser.parse_args()
-    source = Source(options.symbols, options.rate, options.seconds)
+    source = Source(options.symbols, options.rate, options.seconds, options.cross_every)
     async with serve(source.serve, "127.0.0.1", 0, process_request=source.answer, compression=None) as server:
         print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
         await _end_with_parent()

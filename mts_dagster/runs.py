@@ -18,6 +18,8 @@ from mts_dagster.partitions import DAY_FORMAT, coins, daily
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+# Marks a run that somebody sits and waits for.
+AWAITED = "mts/awaited"
 
 
 class RunFailedError(MtsError):
@@ -108,7 +110,7 @@ def registered_coins(instance: dg.DagsterInstance) -> Sequence[str]:
 def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        tags=range_tags(first, last),
+        tags={**range_tags(first, last), AWAITED: "true"},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )

@@ -73,8 +73,8 @@ def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = N
     for coin in coins or registered_coins(bench.instance):
         with bench.step(f"price_points, klines of {coin}"):
             run_member_days(bench.definitions, bench.instance, "market", "coin", coin, days)
-    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, ..."):
-        run_days(bench.definitions, bench.instance, "sql_models", days)
+    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily"):
+        run_days(bench.definitions, bench.instance, "market_models", days)
 
 
 def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None = None) -> None:
@@ -94,8 +94,8 @@ def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None
     for indicator in wanted:
         with bench.step(f"macro_data of {indicator}"):
             run_member_days(bench.definitions, bench.instance, "macro", "indicator", indicator, days)
-    with bench.step("SQL models: macro_daily, ..."):
-        run_days(bench.definitions, bench.instance, "sql_models", days)
+    with bench.step("SQL models: macro_daily"):
+        run_days(bench.definitions, bench.instance, "macro_models", days)
 
 
 def compute_signals(bench: Workbench, days: Days) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import WSCloseCode, web
 
-from mts_realtime.errors import BookError
+from mts_realtime.errors import BookError, SettingsError
 from mts_realtime.messages import (
     CHANNELS,
     CONFLATED,
@@ -194,7 +194,7 @@ class Feed:
         """Serve while the context is open.
 
         Raises:
-            OSError: When the port is taken.
+            SettingsError: When the port is taken.
         """
         app = web.Application()
         app.router.add_get("/health", self._serve_health)
@@ -204,8 +204,11 @@ class Feed:
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._settings.feed_host, self._settings.feed_port)
-            await site.start()
+            host, port = self._settings.feed_host, self._settings.feed_port
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as error:
+                raise SettingsError(f"setting MTS_FEED_PORT: {host}:{port} cannot be used: {error.strerror}") from error
             self.port = runner.addresses[0][1]
             yield
         finally:

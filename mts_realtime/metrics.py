@@ -43,6 +43,7 @@ class SidecarCollector(Collector):
         side, pipeline = self._sidecar, self._sidecar.pipeline
         yield _counter("frames", "Frames handled.", ("exchange", "route"), pipeline.frames_by_route())
         yield _counter("quarantined_frames", "Frames that could not be read.", (), {(): pipeline.counters.quarantined})
+        yield _counter("refused_requests", "Requests that an exchange refused.", (), {(): pipeline.counters.refused})
         yield _counter("unrouted_events", "Events of topics nobody asked for.", (), {(): pipeline.counters.unrouted})
         yield _counter(
             "dropped_frames",
@@ -89,6 +90,8 @@ class SidecarCollector(Collector):
                 states[exchange, state.name] += 0
         yield _gauge("books", "Books by state.", ("exchange", "state"), states)
         yield _gauge("live_topics", "Topics that are known right now.", ("exchange", "dataset"), live)
+        offsets = {(exchange,): offset / 1000.0 for exchange, offset in side.supervisor.clock_offset_ms.items()}
+        yield _gauge("exchange_clock_offset_seconds", "Exchange's clock ahead of ours.", ("exchange",), offsets)
         yield _gauge("clock_drift_seconds", "Wall clock ahead of ours.", (), {(): side.clock.drift_ns() / 1e9})
 
     def _delivery(self) -> Iterator[Metric]:

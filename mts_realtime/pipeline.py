@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mts_realtime.book import DiffBook
 from mts_realtime.detector import Detector, Market
+from mts_realtime.diff_book import DiffBook
 from mts_realtime.errors import BookError, FrameError, SnapshotStaleError
 from mts_realtime.events import Ack, Feed, FundingUpdate, Pong, Refusal
 from mts_realtime.gaps import Covered, GapLedger, GapReason
@@ -19,6 +19,7 @@ from mts_realtime.histogram import Histogram
 from mts_realtime.recorder import Recorder
 from mts_realtime.sessions import Counters, Order, OrderKind, Session
 from mts_realtime.topics import BookTopic, MarketTopic, Topic
+from mts_realtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 _HOUR_NS = 3600 * NS_PER_S
-_SETTLED_NS = 60 * NS_PER_S
-"""A topic that was live this long counts as recovered: its attempts start again at zero."""
 
 
 class Pipeline:
@@ -73,7 +72,9 @@ class Pipeline:
         self.on_opportunity: list[Callable[[Change, Opportunity], None]] = []
         self.on_funding: list[Callable[[Market], None]] = []
         self.on_quarantine: Callable[[Session, bytes, FrameError, int], None] | None = None
+        self.on_refusal: Callable[[Session, str], None] | None = None
         self.on_batch: Callable[[Batch], None] | None = None
+        self._watchdog = Watchdog(settings, self._lose)
         self._record = record
         self._started_ns = started_ns
         self._covered: dict[tuple[str, str], Covered] = {}
@@ -195,7 +196,9 @@ class Pipeline:
 
     def _on_control(self, session: Session, event: Event, received_ns: int) -> None:
         if isinstance(event, Refusal):
-            session.refused.append(event.problem)
+            self.counters.refused += 1
+            if self.on_refusal is not None:
+                self.on_refusal(session, event.problem)
         elif isinstance(event, Pong):
             session.pong_ns = received_ns
         elif not isinstance(event, Ack):
@@ -259,7 +262,7 @@ class Pipeline:
             return
         self._lose(topic, error.reason)
         if not self.exchanges[exchange].is_picture(topic.subscription.topic):  # the next picture heals by itself
-            self._ask_again(topic, error.reason, received_ns)
+            self._watchdog.ask_again(self.sessions[topic.session_id], topic, error.reason, received_ns)
 
     def book_changed(self, topic: BookTopic, received_ns: int) -> None:
         """Note the book for the feed and look for opportunities."""
@@ -334,7 +337,7 @@ class Pipeline:
         self._sample_all(grid_ns)
         self.detector.on_tick(at_ns)
         for session in list(self.sessions.values()):
-            self._watch(session, at_ns)
+            self._watchdog.watch(session, at_ns)
         if grid_ns % _HOUR_NS == 0:
             self.ledger.roll(grid_ns)
         if grid_ns % self._flush_ns == 0:
@@ -348,53 +351,6 @@ class Pipeline:
                     self.sample_book(topic, until_ns)
                 elif isinstance(topic, MarketTopic):
                     self.sample_ticker(topic, until_ns)
-
-    def _watch(self, session: Session, at_ns: int) -> None:
-        """Find topics and connections that should have spoken."""
-        settings = self.settings
-        heard_ns = session.heard_ns or session.opened_ns
-        if at_ns - heard_ns > settings.connection_silence_s * NS_PER_S:
-            self._reconnect(session, "nothing received")
-            return
-        if not session.has_data and at_ns - session.opened_ns > settings.subscribe_timeout_s * NS_PER_S:
-            self._reconnect(session, "subscribed, but no data")
-            return
-        for topic in session.topics.values():
-            if topic.retired:
-                continue
-            if topic.live:
-                if at_ns - topic.heard_ns > settings.silence_s * NS_PER_S:
-                    self._lose(topic, GapReason.SILENCE)
-                    self._ask_again(topic, GapReason.SILENCE, at_ns)
-                elif topic.attempts and at_ns - topic.asked_ns > _SETTLED_NS:
-                    topic.attempts = 0
-            elif at_ns - topic.asked_ns > self._patience_ns(topic):
-                self._ask_again(topic, "no data", at_ns)
-
-    def _reconnect(self, session: Session, reason: str) -> None:
-        if all(order.kind is not OrderKind.RECONNECT for order in session.orders):
-            session.order(Order(OrderKind.RECONNECT, "", reason))
-
-    def _patience_ns(self, topic: Topic) -> int:
-        """How long to wait for a topic before asking again: longer each time, up to the slow retry."""
-        wait_s = self.settings.subscribe_timeout_s * 2.0 ** min(topic.attempts, 20)
-        return round(min(wait_s, max(self.settings.dead_topic_retry_s, self.settings.subscribe_timeout_s)) * NS_PER_S)
-
-    def _ask_again(self, topic: Topic, reason: str, at_ns: int) -> None:
-        """Order the topic anew, unless it was asked for too recently to be asked again."""
-        if topic.attempts and at_ns - topic.asked_ns <= self._patience_ns(topic) // 2:
-            return
-        topic.attempts += 1
-        topic.asked_ns = at_ns
-        session = self.sessions[topic.session_id]
-        session.codec.forget(topic.subscription.topic)
-        topic.restart()
-        updates_come = at_ns - topic.heard_ns < self.settings.subscribe_timeout_s * NS_PER_S
-        if isinstance(topic, BookTopic) and topic.book.needs_snapshot and updates_come:
-            topic.snapshot_asked = True
-            session.order(Order(OrderKind.SNAPSHOT, topic.subscription.topic, reason))
-        else:
-            session.order(Order(OrderKind.RESUBSCRIBE, topic.subscription.topic, reason))
 
     def _lose(self, topic: Topic, reason: str) -> None:
         """The topic is not known any more: its gap starts where the good data ended."""
@@ -422,7 +378,7 @@ class Pipeline:
             key = (session.plan.exchange, GapReason.OVERLOAD)
             self.broken[key] = self.broken.get(key, 0) + 1
             self._lose(topic, GapReason.OVERLOAD)
-            self._ask_again(topic, GapReason.OVERLOAD, received_ns)
+            self._watchdog.ask_again(self.sessions[topic.session_id], topic, GapReason.OVERLOAD, received_ns)
 
     def missing(self, covered: Covered, at_ns: int) -> None:
         """A symbol that was asked for cannot be had."""

@@ -46,7 +46,7 @@ class RedisSink:
         """Deliver until cancelled.
 
         Raises:
-            SettingsError: When the library for Redis is not installed.
+            SettingsError: When the address is wrong, or the library for Redis is not installed.
         """
         try:
             from redis.asyncio import Redis  # noqa: PLC0415 - an optional dependency, needed only with the setting
@@ -56,7 +56,10 @@ class RedisSink:
         outlet = Outlet(CHANNELS, frozenset(), self._settings.feed_buffer_messages)
         backoff = Backoff(self._settings.backoff_base_s, self._settings.backoff_cap_s)
         timeout_s = self._settings.http_timeout_s
-        redis = Redis.from_url(self._settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        try:
+            redis = Redis.from_url(self._settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        except ValueError as error:
+            raise SettingsError(f"setting MTS_REDIS_URL: {error}") from error
         self._feed.attach(outlet)
         try:
             while True:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from mts_realtime.analytics.signals import Signal
     from mts_realtime.recorder import Batch
+    from mts_realtime.sessions import Session
     from mts_realtime.settings import RealtimeSettings
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class Sidecar:
         self._last_cut_ns = self.started_ns
         self.pipeline.on_batch = self._on_batch
         self.pipeline.on_quarantine = self.quarantine.add
+        self.pipeline.on_refusal = _log_refusal
 
     # Files
 
@@ -202,6 +204,10 @@ class Sidecar:
         if not written:
             log.error("stopped with rows that could not be written; the next start declares them as a gap")
         return written
+
+
+def _log_refusal(session: Session, problem: str) -> None:
+    log.warning("%s (%s) refused a request: %s", session.plan.exchange, session.plan.route, problem)
 
 
 @contextlib.contextmanager

@@ -47,7 +47,6 @@ class Session:
         heard_ns: Receipt time of the newest frame, 0 before the first.
         has_data: Whether any topic became live: only then the connection counts as good.
         pong_ns: Receipt time of the newest pong.
-        refused: Problems that the exchange reported on this connection.
         orders: What the shell has not carried out yet.
         closed: Whether the connection is gone; frames of it that still wait mean nothing any more.
     """
@@ -63,7 +62,6 @@ class Session:
         "orders",
         "plan",
         "pong_ns",
-        "refused",
         "topics",
         "wake",
     )
@@ -78,7 +76,6 @@ class Session:
         self.heard_ns = 0
         self.has_data = False
         self.pong_ns = 0
-        self.refused: list[str] = []
         self.orders: list[Order] = []
         self.closed = False
         self.wake: Callable[[], None] | None = None
@@ -101,6 +98,7 @@ class Counters(Struct):
     frames: int = 0
     quarantined: int = 0
     unrouted: int = 0
+    refused: int = 0
     resyncs: int = 0
     handovers: int = 0
     samples: int = 0

@@ -78,6 +78,9 @@ class RealtimeSettings(BaseSettings):
     )
     bybit_taker_fee_bps: float = Field(5.5, ge=0, description="Taker fee of your Bybit tier, basis points.")
 
+    clock_check_s: float = Field(600.0, gt=0, description="Pause between comparisons with the exchanges' clocks.")
+    clock_alert_ms: float = Field(250.0, gt=0, description="Difference of clocks that is logged as a warning.")
+
     http_timeout_s: float = Field(10.0, gt=0, description="Longest REST call, seconds.")
     open_timeout_s: float = Field(10.0, gt=0, description="Longest WebSocket handshake, seconds.")
     close_timeout_s: float = Field(2.0, gt=0, description="Longest wait for the closing handshake, seconds.")

@@ -12,6 +12,7 @@ import random
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 from pyrate_limiter import Limiter, Rate
 
 from mts_realtime.backoff import Backoff
@@ -103,6 +104,7 @@ class Supervisor:
         reconnects: Connections that ended without being asked to, by exchange and route.
         rotations: Connections that were replaced on purpose, by exchange.
         links: Connections that are open or being opened.
+        clock_offset_ms: How far each exchange's clock is ahead of ours, by the newest comparison.
     """
 
     def __init__(self, shell: Shell, feeds: frozenset[Feed]) -> None:
@@ -115,6 +117,7 @@ class Supervisor:
         self.reconnects: dict[tuple[str, str], int] = {}
         self.rotations: dict[str, int] = {}
         self.links: set[Link] = set()
+        self.clock_offset_ms: dict[str, float] = {}
         self._reported: set[tuple[str, str]] = set()
         self._logged_ns: dict[str, int] = {}
 
@@ -137,13 +140,15 @@ class Supervisor:
         """Resolve the symbols, keep their connections, and look for symbols that were missing once in a while."""
         known: set[str] = set()
         async with asyncio.TaskGroup() as group:
+            listed = await self._instruments(exchange)
+            group.create_task(self._keep_clock(exchange))
             while True:
-                listed = await self._instruments(exchange)
                 fresh = self._resolve(exchange, listed, known)
                 known |= {instrument.venue_symbol for instrument in fresh}
                 for plan in exchange.plan(fresh, self._feeds):
                     group.create_task(self._keep_connection(exchange, plan))
                 await asyncio.sleep(self._settings.instruments_refresh_s)
+                listed = await self._instruments(exchange)
 
     async def _instruments(self, exchange: Exchange) -> dict[str, Instrument]:
         """The instruments list, as soon as the exchange gives it."""
@@ -156,6 +161,23 @@ class Supervisor:
             else:
                 self.problems.pop(exchange.name, None)
                 return listed
+
+    async def _keep_clock(self, exchange: Exchange) -> None:
+        """Compare clocks: ages and lags across exchanges mean little when they disagree."""
+        clock = self._shell.clock
+        while True:
+            before_ns = clock.now_ns()
+            try:
+                body = await self._shell.rest.get(exchange, exchange.clock_call())
+                theirs_ms = exchange.parse_clock(body)
+            except (ExchangeError, msgspec.DecodeError) as error:
+                log.info("%s: its clock cannot be read: %s", exchange.name, error)
+            else:
+                ours_ms = (before_ns + clock.now_ns()) / 2e6
+                self.clock_offset_ms[exchange.name] = theirs_ms - ours_ms
+                if abs(theirs_ms - ours_ms) > self._settings.clock_alert_ms:
+                    log.warning("%s: its clock is %.0f ms ahead of ours", exchange.name, theirs_ms - ours_ms)
+            await asyncio.sleep(self._settings.clock_check_s)
 
     def _resolve(self, exchange: Exchange, listed: dict[str, Instrument], known: set[str]) -> list[Instrument]:
         """Instruments that are not followed yet; what cannot be had is reported once and declared as a gap."""

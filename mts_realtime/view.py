@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -42,7 +42,7 @@ class View:
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
-        self._frames: Counter[tuple[str, str]] = Counter()
+        self._frames = sidecar.pipeline.frames_by_route()
         self._looked_s = time.monotonic()
 
     def draw(self) -> Group:
@@ -68,10 +68,10 @@ class View:
         now_s = time.monotonic()
         elapsed_s = max(now_s - self._looked_s, 1e-3)
         frames = pipeline.frames_by_route()
-        table = Table("exchange", "route", "frames", "frames/s", "reconnects", "live", "problem", expand=False)
+        table = _numbers("exchange", "route", "frames", "frames/s", "reconnects", "live", "problem", texts=2)
         report = health_report(self._sidecar)["exchanges"]
         for (exchange, route), count in sorted(frames.items()):
-            rate = (count - self._frames[exchange, route]) / elapsed_s
+            rate = (count - self._frames[exchange, route]) / elapsed_s if elapsed_s > _REFRESH_S / 2 else 0.0
             state = report[exchange]
             table.add_row(
                 exchange,
@@ -89,7 +89,7 @@ class View:
         return table
 
     def _markets(self) -> Table:
-        table = Table("symbol", "exchange", "bid", "ask", "spread bps", "age ms", "funding % a year", expand=False)
+        table = _numbers("symbol", "exchange", "bid", "ask", "spread bps", "age ms", "funding % a year", texts=2)
         markets = sorted(
             self._sidecar.pipeline.detector.markets.values(),
             key=lambda market: (market.instrument.symbol, market.instrument.exchange),
@@ -106,13 +106,14 @@ class View:
             return ("-", "-", "-", "-")
         age_ms = (self._sidecar.clock.now_ns() - book.received_ns) / 1e6
         if not book.best_bid or book.best_ask == float("inf"):
-            return (f"{book.best_bid:g}", f"{book.best_ask:g}", "-", f"{age_ms:.0f}")
-        spread = spread_bps(book.best_bid, book.best_ask)
-        return (f"{book.best_bid:g}", f"{book.best_ask:g}", f"{spread:.3f}", f"{age_ms:.0f}")
+            return ("-", "-", "-", f"{age_ms:.0f}")
+        digits = max(0, -int(Decimal(str(market.instrument.tick_size)).normalize().as_tuple().exponent))
+        bid, ask = (f"{price:,.{digits}f}" for price in (book.best_bid, book.best_ask))
+        return (bid, ask, f"{spread_bps(book.best_bid, book.best_ask):.3f}", f"{age_ms:.0f}")
 
     def _opportunities(self) -> Table:
         tracker = self._sidecar.pipeline.detector.tracker
-        table = Table("opportunity", "buy", "sell", "net bps", "net USD", "size", "age ms", "confidence", expand=False)
+        table = _numbers("opportunity", "buy", "sell", "net bps", "net USD", "size", "age ms", "confidence", texts=3)
         best = sorted(tracker.living.values(), key=lambda living: -living.edge.net_bps)
         for living in best[:5]:
             table.add_row(
@@ -127,6 +128,14 @@ class View:
             )
         table.caption = f"opened {tracker.opened}, ended {tracker.expired}"
         return table
+
+
+def _numbers(*titles: str, texts: int) -> Table:
+    """A table whose first columns are texts and whose others are numbers."""
+    table = Table(expand=False)
+    for position, title in enumerate(titles):
+        table.add_column(title, justify="left" if position < texts else "right")
+    return table
 
 
 def _funding(market: Market) -> str:

@@ -86,10 +86,22 @@ def inlined(function: F) -> F:
 
 def kernel(function: F) -> F:
     """Compile a function that Python calls; its machine code is kept for later processes."""
+    return _kept(function)
+
+
+def summing(function: F) -> F:
+    """Compile a ``kernel`` that may add in any order, so that sums over long arrays use vector instructions.
+
+    NaN and infinity keep their meaning. Sums may differ in their last digits from one processor to another.
+    """
+    return _kept(function, fastmath={"reassoc", "contract"})
+
+
+def _kept(function: F, **options: object) -> F:
     settings = cast("Any", numba.config)
     previous = settings.CACHE_DIR
     settings.CACHE_DIR = _CACHE  # read at decoration; restored so that a user's own functions keep theirs
     try:
-        return _njit(function, cache=True)
+        return _njit(function, cache=True, **options)
     finally:
         settings.CACHE_DIR = previous

@@ -248,8 +248,20 @@ class Moments:
     kurtosis: float  # 3 for a normal distribution
     drawdown: float  # deepest fall from a peak, as a positive fraction
     drawdown_bars: int  # longest time from a peak until it is reached again, or to the end
+    mean_equity: float
     first: float
     last: float
+
+
+class Totals:
+    """Sums over the event log and over the exposure that follows from it."""
+
+    commission: float
+    slippage: float
+    funding: float  # received less paid
+    traded: float  # notional of all fills
+    exposed_bars: int  # at whose close a position was held
+    mean_gross: float  # mean over all bars of the sum of absolute positions over equity
 
 
 class Market(NamedTuple):
@@ -325,3 +337,4 @@ SETTLEMENT = dtype_of(Settlement)
 EVENT = dtype_of(Event)
 TRADE = dtype_of(Trade)
 MOMENTS = dtype_of(Moments)
+TOTALS = dtype_of(Totals)

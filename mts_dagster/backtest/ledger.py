@@ -7,7 +7,7 @@ it can be checked against the kernel's own account (``reconcile.py``).
 from __future__ import annotations
 
 from mts_dagster.backtest.compiled import kernel, rule
-from mts_dagster.backtest.layout import Event, EventKind, FloatArray, IntArray, Rows, Trade
+from mts_dagster.backtest.layout import Event, EventKind, FloatArray, IntArray, Rows, Totals, Trade
 from mts_dagster.backtest.rules import snap_lot
 
 
@@ -95,45 +95,64 @@ def list_trades(
     return count
 
 
+@rule
+def add_up(totals: Totals, event: Event) -> None:
+    """Add an event to the totals."""
+    if event.kind == EventKind.FUNDING:
+        totals.funding += event.cash
+    if event.kind == EventKind.FILL:
+        totals.commission += event.fee
+        totals.slippage += event.slippage
+        totals.traded += abs(event.quantity) * event.price
+
+
 @kernel
 def trace(
     events: Rows[Event],
     mark: FloatArray,
-    capital: float,
+    equity: FloatArray,
     lots: FloatArray,
     quantities: FloatArray,
     cash: FloatArray,
     gross: FloatArray,
+    table: Rows[Totals],
 ) -> None:
-    """Write cash and the sum of absolute positions at the close of each bar.
+    """Write cash and the sum of absolute positions at the close of each bar, and add everything up.
 
     Args:
         events: The log.
         mark: Marks, shape (bars, assets).
-        capital: Cash at the start.
+        equity: Equity at the close of each bar; before the first fill it is the cash at the start.
         lots: Lot size of each asset.
         quantities: Scratch of one element for each asset, zeros.
         cash: Output, shape (bars,).
         gross: Output, shape (bars,).
+        table: Output, one row of zeros.
     """
-    balance = capital
+    totals = table[0]
+    balance = equity[0]
+    ratios = 0.0
     at = 0
     held = False
     for t in range(len(mark)):
-        moved = False
         while at < len(events) and events[at].bar <= t:
             event = events[at]
             at += 1
+            add_up(totals, event)
             if event.kind == EventKind.FILL:
+                held = True
                 quantities[event.asset] = snap_lot(quantities[event.asset] + event.quantity, lots[event.asset])
-                moved = True
             balance = event.balance
         cash[t] = balance
         total = 0.0
-        if held or moved:
+        if held:
             held = False
             for asset in range(len(quantities)):
                 if quantities[asset] != 0.0:
                     held = True
                     total += abs(quantities[asset]) * mark[t, asset]
+            totals.exposed_bars += held
+            if equity[t] > 0.0:
+                ratios += total / equity[t]
         gross[t] = total
+    totals.mean_gross = ratios / len(mark)

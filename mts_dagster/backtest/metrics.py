@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mts_dagster.backtest.layout import EventKind, FloatArray
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from mts_dagster.backtest.layout import FloatArray
 
 YEAR_NS: Final = 365 * 86_400_000_000_000
 DAY_NS: Final = 86_400_000_000_000
@@ -203,47 +203,35 @@ def growth_of(moments: np.void, interval_ns: int) -> Growth:
     )
 
 
-@dataclass(frozen=True)
-class Curves:
-    """The series from which the metrics are taken, one value a bar."""
-
-    equity: FloatArray
-    gross: FloatArray  # sum of absolute positions
-    buy_hold: FloatArray  # growth from 1
-
-
 def metrics_of(
-    curves: Curves,
     moments: np.void,
-    events: NDArray[np.void],
+    totals: np.void,
     trades: NDArray[np.void],
     *,
     interval_ns: int,
+    buy_hold_return: float,
     buy_hold_correlation: float,
     trials: Trials,
 ) -> Metrics:
     """Put the metrics of a run together.
 
     Args:
-        curves: Equity, exposure and benchmark.
         moments: Reduced equity curve (dtype ``layout.MOMENTS``).
-        events: The log (dtype ``layout.EVENT``).
+        totals: Sums over the log (dtype ``layout.TOTALS``).
         trades: Trades (dtype ``layout.TRADE``).
         interval_ns: Length of a bar.
-        buy_hold_correlation: Correlation of the returns with those of ``curves.buy_hold``.
+        buy_hold_return: Growth of equal shares in all assets, as a fraction.
+        buy_hold_correlation: Correlation of the returns with theirs.
         trials: How many backtests were run to find this one.
     """
     growth = growth_of(moments, interval_ns)
-    fills = events[events["kind"] == EventKind.FILL]
-    funding = events[events["kind"] == EventKind.FUNDING]
     closed = trades[trades["closed_bar"] >= 0]
     pnl = closed["pnl"]
+    bars = int(moments["count"]) + 1
     years = int(moments["count"]) * interval_ns / YEAR_NS
-    traded = float(np.abs(fills["quantity"] * fills["price"]).sum())
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gross = np.where(curves.equity > 0, curves.gross / curves.equity, 0.0)
+    held_bars = float((closed["closed_bar"] - closed["opened_bar"]).sum())
     return Metrics(
-        bars=len(curves.equity),
+        bars=bars,
         periods_per_year=YEAR_NS / interval_ns,
         start_equity_usd=float(moments["first"]),
         end_equity_usd=float(moments["last"]),
@@ -252,16 +240,14 @@ def metrics_of(
         win_rate_pct=100.0 * ratio(float((pnl > 0).sum()), len(closed)),
         profit_factor=ratio(float(pnl[pnl > 0].sum()), -float(pnl[pnl < 0].sum())),
         expectancy_usd=ratio(float(pnl.sum()), len(closed)),
-        average_trade_hours=ratio(
-            float((closed["closed_bar"] - closed["opened_bar"]).sum()) * interval_ns / HOUR_NS, len(closed)
-        ),
-        turnover_per_year=ratio(traded, float(curves.equity.mean()) * years),
-        exposure_pct=100.0 * float(np.count_nonzero(curves.gross)) / len(curves.gross),
-        average_gross_pct=100.0 * float(gross.mean()),
-        commission_usd=float(fills["fee"].sum()),
-        slippage_usd=float(fills["slippage"].sum()),
-        funding_usd=float(funding["cash"].sum()),
-        buy_hold_return_pct=100.0 * float(curves.buy_hold[-1] / curves.buy_hold[0] - 1.0),
+        average_trade_hours=ratio(held_bars * interval_ns / HOUR_NS, len(closed)),
+        turnover_per_year=ratio(float(totals["traded"]), float(moments["mean_equity"]) * years),
+        exposure_pct=100.0 * int(totals["exposed_bars"]) / bars,
+        average_gross_pct=100.0 * float(totals["mean_gross"]),
+        commission_usd=float(totals["commission"]),
+        slippage_usd=float(totals["slippage"]),
+        funding_usd=float(totals["funding"]),
+        buy_hold_return_pct=100.0 * buy_hold_return,
         buy_hold_correlation=buy_hold_correlation,
         probabilistic_sharpe=probabilistic_sharpe(moments),
         deflated_sharpe=probabilistic_sharpe(moments, expected_maximum_sharpe(trials)),

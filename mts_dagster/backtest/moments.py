@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from mts_dagster.backtest.compiled import kernel, rule
+from mts_dagster.backtest.compiled import kernel, rule, summing
 
 if TYPE_CHECKING:
     from mts_dagster.backtest.layout import FloatArray, Moments, Rows
@@ -33,58 +33,72 @@ def describe(out: Moments, count: int, shift: float, sums: tuple[float, float, f
         out.kurtosis = central4 / (central2 * central2)
 
 
-@kernel
+@rule
+def drawdowns(equity: FloatArray) -> tuple[float, int]:
+    """Return the deepest fall from a peak as a fraction, and the longest time from a peak until it is reached again."""
+    deepest = 0.0
+    longest = 0
+    peak = equity[0]
+    peak_bar = 0
+    lowest = peak
+    for t in range(1, len(equity)):
+        now = equity[t]
+        if now >= peak:
+            if t - peak_bar > 1:
+                deepest = max(deepest, 1.0 - lowest / peak)
+                longest = max(longest, t - peak_bar)
+            peak = now
+            peak_bar = t
+            lowest = now
+        else:
+            lowest = min(lowest, now)
+    if lowest < peak:
+        deepest = max(deepest, 1.0 - lowest / peak)
+        longest = max(longest, len(equity) - 1 - peak_bar)
+    return deepest, longest
+
+
+@summing
 def measure(equity: FloatArray, table: Rows[Moments]) -> None:
     """Reduce the returns of an equity curve into the one row of ``table``.
 
-    Sums are taken around the average growth, so that they stay exact where all returns are alike. After
-    equity was used up the remaining returns are zero.
+    Sums are taken around the average growth, so that they stay exact where all returns are alike. After equity was used
+    up the remaining returns are zero.
     """
     out = table[0]
     count = len(equity) - 1
     out.count = count
     out.first = equity[0]
     out.last = equity[count]
-    out.drawdown = 0.0
-    out.drawdown_bars = 0
+    out.drawdown, out.drawdown_bars = drawdowns(equity)
     growth = out.last / out.first
     shift = math.exp(math.log(growth) / count) - 1.0 if growth > 0.0 else 0.0
-    first = second = third = fourth = downside = 0.0
-    peak = equity[0]
-    peak_bar = 0
-    before = equity[0]
-    for t in range(1, count + 1):
-        now = equity[t]
-        change = now / before - 1.0 if before > 0.0 else 0.0
-        if change < 0.0:
-            downside += change * change
+    first = second = third = fourth = downside = total = 0.0
+    for t in range(count):
+        before = equity[t]
+        change = equity[t + 1] / before - 1.0 if before > 0.0 else 0.0
+        loss = min(change, 0.0)
         away = change - shift
         square = away * away
+        downside += loss * loss
         first += away
         second += square
         third += square * away
         fourth += square * square
-        before = now
-        if now >= peak:
-            if t - peak_bar > 1:
-                out.drawdown_bars = max(out.drawdown_bars, t - peak_bar)
-            peak = now
-            peak_bar = t
-        else:
-            out.drawdown_bars = max(out.drawdown_bars, t - peak_bar)
-            out.drawdown = max(out.drawdown, 1.0 - now / peak)
+        total += equity[t + 1]
     out.downside = downside / count
+    out.mean_equity = (total + out.first) / (count + 1)
     describe(out, count, shift, (first, second, third, fourth))
 
 
-@kernel
+@summing
 def correlation(equity: FloatArray, other: FloatArray) -> float:
     """Return the correlation of the returns of two equity curves, 0 where one of them does not move."""
     count = len(equity) - 1
     x = y = xx = yy = xy = 0.0
-    for t in range(1, count + 1):
-        a = equity[t] / equity[t - 1] - 1.0 if equity[t - 1] > 0.0 else 0.0
-        b = other[t] / other[t - 1] - 1.0
+    for t in range(count):
+        a = equity[t + 1] / equity[t] - 1.0 if equity[t] > 0.0 else 0.0
+        b = other[t + 1] / other[t] - 1.0
         x += a
         y += b
         xx += a * a

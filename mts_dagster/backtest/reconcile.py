@@ -92,9 +92,9 @@ def reconcile(
     largest = max(capital, float(np.abs(events["balance"]).max(initial=0.0)), float(np.abs(paid).max(initial=0.0)))
     return Reconciliation(
         start_usd=capital,
-        fills_usd=-math.fsum(paid),
-        fees_usd=-math.fsum(fills["fee"]),
-        funding_usd=math.fsum(funding["cash"]),
+        fills_usd=-math.fsum(paid.tolist()),
+        fees_usd=-math.fsum(fills["fee"].tolist()),
+        funding_usd=math.fsum(funding["cash"].tolist()),
         end_usd=cash,
         positions_usd=math.fsum(held[known] * last_marks[known]),
         equity_usd=equity,

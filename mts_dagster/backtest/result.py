@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mts_dagster.backtest.config import Assumptions
     from mts_dagster.backtest.coverage import Coverage
-    from mts_dagster.backtest.metrics import Curves, Metrics
+    from mts_dagster.backtest.metrics import Metrics
     from mts_dagster.backtest.reconcile import Reconciliation
 
 BASE: Final = "base"
@@ -49,6 +49,15 @@ class Provenance:
     strategy: str = "strategy"
     lake_snapshot: int | None = None
     code_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Series of a run, one value a bar."""
+
+    equity: FloatArray
+    gross: FloatArray  # sum of absolute positions
+    buy_hold: FloatArray  # growth of equal shares in all assets, from 1
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mts_dagster.backtest.layout import MOMENTS, TRADE, EventKind, FloatArray, rows
+from mts_dagster.backtest.layout import MOMENTS, TOTALS, TRADE, EventKind, FloatArray, rows
 from mts_dagster.backtest.ledger import list_trades, trace
 from mts_dagster.backtest.market import MarketData, market_from_frames
-from mts_dagster.backtest.metrics import Curves, Trials, metrics_of
+from mts_dagster.backtest.metrics import Trials, metrics_of
 from mts_dagster.backtest.moments import correlation, hold_equally, measure
 from mts_dagster.backtest.python_strategy import Strategy, run_bars
 from mts_dagster.backtest.reconcile import reconcile
-from mts_dagster.backtest.result import BacktestResult, Outcome, Provenance
+from mts_dagster.backtest.result import BacktestResult, Curves, Outcome, Provenance
 from mts_dagster.backtest.signals import commands_from_signals
 from mts_dagster.backtest.simulation import Simulation, simulate
 
@@ -93,16 +93,9 @@ def outcome_of(simulation: Simulation, assumptions: Assumptions, buy_hold: Float
         ReconciliationError: the books do not add up.
     """
     market, events, equity = simulation.market, simulation.events, simulation.equity
-    cash, gross = np.empty(market.bars), np.empty(market.bars)
-    trace(
-        rows(events),
-        market.arrays.mark,
-        simulation.capital,
-        lots_of(simulation),
-        np.zeros(len(market.assets)),
-        cash,
-        gross,
-    )
+    cash, gross, totals = np.empty(market.bars), np.empty(market.bars), np.zeros(1, TOTALS)
+    held = np.zeros(len(market.assets))
+    trace(rows(events), market.arrays.mark, equity, lots_of(simulation), held, cash, gross, rows(totals))
     moments = np.zeros(1, MOMENTS)
     measure(equity, rows(moments))
     curves = Curves(equity, gross, buy_hold)
@@ -110,11 +103,11 @@ def outcome_of(simulation: Simulation, assumptions: Assumptions, buy_hold: Float
     books = reconcile(simulation.capital, events, simulation.cash, float(equity[-1]), market.arrays.mark[-1])
     books.require()
     metrics = metrics_of(
-        curves,
         moments[0],
-        events,
+        totals[0],
         trades,
         interval_ns=market.interval_ns,
+        buy_hold_return=float(buy_hold[-1] / buy_hold[0] - 1.0),
         buy_hold_correlation=correlation(equity, buy_hold),
         trials=trials,
     )

@@ -67,6 +67,23 @@ def commands_from_signals(
     return read_only(commands), int((~inside).sum())
 
 
+def targets_from_signals(signals: pd.DataFrame, market: MarketData, decision_delay_s: float) -> FloatArray:
+    """Return what signals say to hold from each close on, shape (bars, assets), for sweeps and walk-forward.
+
+    Before an asset's first signal nothing is held, afterwards its last one stands. As only changes of a target are
+    commands, a change that a limit rejects is not tried again, other than with ``commands_from_signals``.
+
+    Raises:
+        UsageError: as ``commands_from_signals``.
+    """
+    commands, _ = commands_from_signals(signals, market, decision_delay_s)
+    said = np.full((market.bars, len(market.assets)), np.nan)
+    said[commands["bar"], commands["asset"]] = commands["value"]  # sorted by time: the last of a bar stays
+    latest = np.maximum.accumulate(np.where(np.isnan(said), 0, np.arange(market.bars)[:, None]), axis=0)
+    targets: FloatArray = np.nan_to_num(np.take_along_axis(said, latest, axis=0))
+    return targets
+
+
 def check_signals(signals: pd.DataFrame, market: MarketData) -> None:
     """Check that signals name known assets and directions, have sizes, and are there once.
 

@@ -138,6 +138,14 @@ class Exchange(ABC):
         """Trading perpetuals by the exchange's own name, read with ``get`` page by page."""
 
     @abstractmethod
+    def clock_call(self) -> RestCall:
+        """The call for the exchange's time."""
+
+    @abstractmethod
+    def parse_clock(self, body: bytes) -> int:
+        """The exchange's time, milliseconds since 1970."""
+
+    @abstractmethod
     def snapshot_call(self, topic: str) -> RestCall | None:
         """The REST call for the snapshot that the topic's book starts from; ``None`` when the stream brings it."""
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from mts_realtime.book import DiffBook, OrderBook, PictureBook
+from mts_realtime.book import OrderBook, PictureBook
+from mts_realtime.diff_book import DiffBook, SyncBuffers
 from mts_realtime.events import (
     Ack,
     BookDelta,
@@ -39,6 +40,7 @@ from mts_realtime.exchanges.binance_wire import (
     decode_exchange_info,
     decode_funding_info,
     decode_rest_depth,
+    decode_server_time,
 )
 from mts_realtime.exchanges.sequence import BinanceDiffDepth, BinancePartialDepth
 from mts_realtime.exchanges.wire import TolerantDecoder, UnknownFields, parse_number
@@ -149,6 +151,7 @@ class Binance(Exchange):
     def __init__(self, settings: RealtimeSettings) -> None:
         super().__init__()
         self._settings = settings
+        self._sync_buffers = SyncBuffers()
         self.rest_root = settings.binance_url
         self.rotate_s = settings.binance_rotate_s
         self.messages_per_s = settings.binance_messages_per_s
@@ -203,7 +206,7 @@ class Binance(Exchange):
         """A picture book or a diff book, by the stream's name."""
         if self.is_picture(topic):
             return PictureBook(topic, BinancePartialDepth(topic))
-        return DiffBook(topic, BinanceDiffDepth(topic), self._settings.binance_snapshot_levels)
+        return DiffBook(topic, BinanceDiffDepth(topic), self._settings.binance_snapshot_levels, self._sync_buffers)
 
     def topic_of(self, raw: bytes) -> str | None:
         """Stream name of a frame."""
@@ -223,6 +226,14 @@ class Binance(Exchange):
             for row in listed.symbols
             if row.contract_type == "PERPETUAL" and row.status == "TRADING"
         }
+
+    def clock_call(self) -> RestCall:
+        """``/fapi/v1/time``."""
+        return RestCall("/fapi/v1/time", {}, 1)
+
+    def parse_clock(self, body: bytes) -> int:
+        """Read its answer."""
+        return decode_server_time(body).server_time
 
     def snapshot_call(self, topic: str) -> RestCall | None:
         """The depth call for diff books; pictures need none."""

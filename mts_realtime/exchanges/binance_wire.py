@@ -151,6 +151,13 @@ class FundingInfo(Struct, gc=False, rename="camel"):
     funding_interval_hours: float
 
 
+class ServerTime(Struct, gc=False, rename="camel"):
+    """Answer of ``/fapi/v1/time``."""
+
+    server_time: int
+
+
+decode_server_time = msgspec.json.Decoder(ServerTime, strict=False).decode
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 decode_rest_depth = msgspec.json.Decoder(RestDepth, strict=False).decode
 decode_exchange_info = msgspec.json.Decoder(ExchangeInfo, strict=False).decode

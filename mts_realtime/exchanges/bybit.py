@@ -263,6 +263,14 @@ class Bybit(Exchange):
                 return found
             query = {**query, "cursor": page.next_page_cursor}
 
+    def clock_call(self) -> RestCall:
+        """``/v5/market/time``."""
+        return RestCall("/v5/market/time", {}, 1)
+
+    def parse_clock(self, body: bytes) -> int:
+        """Read its answer; every answer carries the time."""
+        return decode_answer(body).time
+
     def snapshot_call(self, topic: str) -> RestCall | None:  # noqa: ARG002 - the interface's signature
         """None: the stream brings the snapshot. REST counts ``u`` of another depth and cannot be spliced."""
         return None

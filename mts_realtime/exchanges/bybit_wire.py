@@ -141,6 +141,7 @@ class Answer(Struct, gc=False, rename="camel"):
 
     ret_code: int
     ret_msg: str = ""
+    time: int = 0
 
 
 decode_envelope = msgspec.json.Decoder(Envelope).decode

@@ -218,6 +218,8 @@ async def test_full_disk_sheds_declares_and_recovers(
         ({"MTS_SAMPLE_LEVELS": "0"}, 2, "mts stream: setting MTS_SAMPLE_LEVELS: "),
         ({"MTS_LANDING_DIR": "/dev/null/landing"}, 1, "mts stream: /dev/null/landing cannot be used"),
         ({"MTS_SYMBOL_ALIASES": "A-B"}, 2, "mts stream: setting MTS_SYMBOL_ALIASES: "),
+        ({"MTS_FEED_HOST": "203.0.113.1"}, 2, "mts stream: setting MTS_FEED_PORT: "),
+        ({"MTS_REDIS_URL": "nonsense"}, 2, "mts stream: setting MTS_REDIS_URL: "),
     ],
 )
 async def test_users_mistakes_are_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from rich.console import Console
 
 from mts_realtime.capture import read_capture, replay
 from mts_realtime.errors import LandingError
@@ -144,6 +146,33 @@ async def test_health_and_metrics(start: Start, venue: Venue) -> None:
         "segments_total",
     ):
         assert f"mts_realtime_{name}" in metrics
+
+
+async def test_clocks_are_compared(start: Start, venue: Venue, caplog: pytest.LogCaptureFixture) -> None:
+    """An exchange's clock that is far off shows as a metric and as a warning."""
+    venue.clock_ahead_ms = 3000
+    async with start() as running:
+        await running.until(lambda: len(running.side.supervisor.clock_offset_ms) == 2)
+        assert running.metric("exchange_clock_offset_seconds", exchange="binance") == pytest.approx(3.0, abs=0.5)
+        assert running.metric("exchange_clock_offset_seconds", exchange="bybit") == pytest.approx(0.0, abs=0.5)
+    assert [record.getMessage()[:21] for record in caplog.records if "clock" in record.getMessage()] == [
+        "binance: its clock is"
+    ]
+
+
+async def test_terminal_view_shows_rates_books_and_opportunities(start: Start, venue: Venue) -> None:
+    """Attached to a terminal the sidecar draws itself; without one it draws nothing."""
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=140, height=60)
+    async with start({"console": console}) as running:
+        await running.until(running.live)
+        venue.books["bybit", "BTCUSDT"].move(103.0)
+        venue.books["bybit", "BTCUSDT"].step()
+        await venue.announce("orderbook.50.BTCUSDT", venue.bybit_snapshot("BTCUSDT"))
+        await running.until(lambda: "BTCUSDT │ binance │ bybit" in " ".join(terminal.getvalue().split()))
+    drawn = terminal.getvalue()
+    for text in ("MTS stream", "lag p99", "public", "frames/s", "ETHUSDT", "99.9", "10.95"):
+        assert text in drawn
 
 
 async def test_second_sidecar_on_the_same_landing_folder_is_refused(

@@ -99,6 +99,7 @@ class Venue:
         refuse: HTTP status, headers and body for every handshake whose path contains the key.
         rest_refuse: The same for REST calls.
         mute_pongs: Whether Bybit's pings go unanswered.
+        clock_ahead_ms: How far Binance's clock is ahead.
         delisted: Symbols that the instruments lists leave out.
         opened: Handshakes so far, by path.
         subscribed: Topics asked for so far, in order.
@@ -115,6 +116,7 @@ class Venue:
         self.refuse: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.rest_refuse: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.mute_pongs = False
+        self.clock_ahead_ms = 0
         self.delisted: set[str] = set()
         self.opened: list[str] = []
         self.subscribed: list[str] = []
@@ -140,6 +142,8 @@ class Venue:
         answers: dict[str, Callable[[str], Any]] = {
             "/fapi/v1/exchangeInfo": lambda _: {"symbols": [self._binance_row(symbol) for symbol in self._listed()]},
             "/fapi/v1/fundingInfo": lambda _: [],
+            "/fapi/v1/time": lambda _: {"serverTime": now_ms() + self.clock_ahead_ms},
+            "/v5/market/time": lambda _: {"retCode": 0, "retMsg": "OK", "time": now_ms()},
             "/fapi/v1/depth": self._binance_snapshot,
             "/v5/market/instruments-info": self._bybit_instruments,
         }

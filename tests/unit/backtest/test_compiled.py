@@ -20,7 +20,7 @@ def test_the_cache_is_named_after_every_compiled_source() -> None:
     decorated = {
         path.name
         for path in FOLDER.glob("*.py")
-        if re.search(r"^@(rule|seldom|inlined|kernel)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if re.search(r"^@(rule|seldom|inlined|kernel|summing)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert decorated <= set(_SOURCES)
     assert {"compiled.py", "layout.py"} <= set(_SOURCES)

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mts_dagster.backtest.layout import EventKind
+from mts_dagster.backtest.python_strategy import WaitingOrder
+from mts_dagster.errors import UsageError
+from tests.unit.backtest.playing import HOUR, START
 
 if TYPE_CHECKING:
-    from tests.unit.backtest.playing import Assume, Bar, Play
+    from mts_dagster.backtest.python_strategy import Broker
+    from tests.unit.backtest.playing import Assume, Bar, Play, Step
 
 
 FLAT = (100.0, 101.0, 99.0, 100.0)
@@ -263,3 +267,57 @@ def test_assumptions_maker(assume: Assume) -> None:
     free = assume()
     assert free.venue("BTC").taker_fee_bps == 0.0
     assert free.fills.slippage_bps == 0.0
+
+
+def test_tables_grow_with_what_is_ordered(play: Play) -> None:
+    """A thousand limit orders in one bar, all waiting, then all cancelled: more than any table begins with."""
+    ids: list[int] = []
+    steps = {
+        0: lambda b: ids.extend(b.order("BTC", 0.001, limit=50.0) for _ in range(1000)),
+        2: lambda b: [b.cancel(number) for number in ids],
+    }
+    played = play([FLAT] * 4, steps)
+    assert ids == list(range(1000))
+    assert len(played.log(EventKind.ORDER)) == 1000
+    assert played.cancelled == ["strategy"] * 1000
+    assert len(played.simulation.waiting) == 0
+
+
+def test_what_a_strategy_sees_ends_with_the_bar_that_has_closed(play: Play) -> None:
+    """At the close of bar 1: two closes, the position of bar 1, equity and time of that close."""
+    seen: dict[str, object] = {}
+
+    def look(broker: Broker) -> None:
+        seen.update(
+            closes=broker.history("BTC", "mark", 10).tolist(),
+            last=broker.close("BTC"),
+            held=broker.position("BTC"),
+            equity=broker.equity,
+            cash=broker.cash,
+            time=broker.time,
+            waiting=broker.waiting("BTC"),
+        )
+
+    bars = [FLAT, (100.0, 103.0, 99.0, 102.0), (102.0, 110.0, 102.0, 110.0)]
+    steps = {0: lambda b: (b.order("BTC", 1.0), b.order("BTC", 1.0, limit=50.0)), 1: look}
+    play(bars, steps)
+    assert seen["closes"] == [100.0, 102.0]
+    assert (seen["last"], seen["held"], seen["equity"], seen["cash"]) == (102.0, 1.0, 1002.0, 900.0)
+    assert seen["time"] == (START + 2 * HOUR).to_pydatetime()
+    assert seen["waiting"] == [WaitingOrder(1, "BTC", "limit", 1.0, 50.0)]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (lambda b: b.order("BTC", float("nan")), "makes no sense"),
+        (lambda b: b.order("BTC", 1.0, limit=-5.0), "makes no sense"),
+        (lambda b: b.order("BTC", 1.0, limit=90.0, stop=110.0), "limit and a stop"),
+        (lambda b: b.order("DOGE", 1.0), "no asset 'DOGE'"),
+        (lambda b: b.target("BTC", float("inf")), "fraction of equity is needed"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_an_error(play: Play, mistake: Step, words: str) -> None:
+    """A strategy's mistake is told where it is made, not traded."""
+    with pytest.raises(UsageError, match=words):
+        play([FLAT, FLAT], {0: mistake})

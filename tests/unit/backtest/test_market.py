@@ -11,7 +11,7 @@ import pytest
 from mts_dagster.backtest.errors import MarketDataError, UncoveredDataError
 from mts_dagster.backtest.layout import AT_OPEN, INSIDE
 from mts_dagster.backtest.market import market_from_frames
-from mts_dagster.backtest.signals import commands_from_signals, commands_from_targets
+from mts_dagster.backtest.signals import commands_from_signals, commands_from_targets, targets_from_signals
 from mts_dagster.errors import UsageError
 from tests.unit.backtest.playing import HOUR, START, frame_of
 
@@ -250,3 +250,16 @@ def test_targets_become_one_command_for_each_change() -> None:
         (3, 0, 0.0),
         (3, 1, -0.5),
     ]
+
+
+def test_signals_stand_until_the_next_one() -> None:
+    """BTC long from the second close on and flat from the fourth, ETH short from the third."""
+    market = market_from_frames(frame_of({"BTC": [FLAT] * 5, "ETH": [FLAT] * 5}))
+    signals = signal_frame(
+        (START + 2 * HOUR, "BTC", "long", 0.5),
+        (START + 3 * HOUR, "ETH", "short", 0.2),
+        (START + 4 * HOUR, "BTC", "flat", 0.0),
+    )
+    targets = targets_from_signals(signals, market, 0.0)
+    assert targets[:, 0].tolist() == [0.0, 0.5, 0.5, 0.0, 0.0]
+    assert targets[:, 1].tolist() == [0.0, 0.0, -0.2, -0.2, -0.2]

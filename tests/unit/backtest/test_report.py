@@ -120,8 +120,10 @@ def test_months_end_at_midnight_of_the_next() -> None:
     """The close at 2024-02-01 00:00 belongs to January: 10 %, then 10 % of that in February."""
     times = pd.DatetimeIndex(["2024-01-15", "2024-02-01", "2024-02-20"], tz="UTC")
     months = monthly_returns_pct(times, np.array([100.0, 110.0, 121.0]))
-    assert months.loc[2024, [1, 2]].tolist() == pytest.approx([10.0, 10.0])
-    assert np.isnan(months.to_numpy(np.float64)[0, 2:]).all()
+    growth = months.to_numpy(np.float64)[0]
+    assert months.index.tolist() == [2024]
+    assert growth[:2].tolist() == pytest.approx([10.0, 10.0])
+    assert np.isnan(growth[2:]).all()
 
 
 def test_the_worst_drawdowns_in_order() -> None:

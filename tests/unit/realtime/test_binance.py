@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mts_realtime.book import DiffBook, PictureBook
+from mts_realtime.book import PictureBook
+from mts_realtime.diff_book import DiffBook
 from mts_realtime.errors import FrameError
 from mts_realtime.events import (
     Ack,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from mts_realtime.book import BookState, DeltaBook, DiffBook, OrderBook, PictureBook
+from mts_realtime.book import BookState, DeltaBook, OrderBook, PictureBook
+from mts_realtime.diff_book import DiffBook, SyncBuffers
 from mts_realtime.errors import CrossedBookError, SequenceGapError, SnapshotStaleError
 from mts_realtime.events import BookDelta, BookSnapshot
 from mts_realtime.exchanges.sequence import BinanceDiffDepth, BinancePartialDepth, BybitOrderBook
@@ -36,7 +37,7 @@ def deltas() -> DeltaBook:
 
 
 def diffs(levels: int = 1000) -> DiffBook:
-    return DiffBook("t", BinanceDiffDepth("t"), levels)
+    return DiffBook("t", BinanceDiffDepth("t"), levels, SyncBuffers())
 
 
 @pytest.mark.parametrize("make", [pictures, deltas, diffs], ids=["pictures", "deltas", "diffs"])
@@ -225,6 +226,22 @@ def test_diff_book_refuses_a_gap_inside_its_buffer() -> None:
     assert state(book) is BookState.SYNCING
     assert book.on_snapshot(snapshot(11))
     assert book.top(9)[0] == [(100.0, 1.0), (99.0, 2.0)]
+
+
+def test_books_that_wait_share_one_bound() -> None:
+    """Room for 10 updates: one waiting book keeps 10, two keep 5 each; a book that is LIVE needs none."""
+    buffers = SyncBuffers(limit=10)
+    first, second = (DiffBook("t", BinanceDiffDepth("t"), 1000, buffers) for _ in range(2))
+    first.begin()
+    for number in range(20):
+        first.on_delta(delta(number + 2, previous=number + 1))
+    second.begin()
+    second.on_delta(delta(5, previous=4))
+    first.on_delta(delta(22, previous=21))
+    with pytest.raises(SnapshotStaleError):
+        first.on_snapshot(snapshot(16))
+    assert first.on_snapshot(snapshot(17))
+    assert buffers.share == 10
 
 
 def wide_diff_book() -> DiffBook:

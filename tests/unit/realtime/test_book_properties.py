@@ -7,7 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mts_realtime.book import BookState, DeltaBook, DiffBook, OrderBook
+from mts_realtime.book import BookState, DeltaBook, OrderBook
+from mts_realtime.diff_book import DiffBook, SyncBuffers
 from mts_realtime.errors import BookError
 from mts_realtime.events import BookDelta, BookSnapshot, Levels
 from mts_realtime.exchanges.sequence import BinanceDiffDepth, BybitOrderBook
@@ -134,7 +135,7 @@ def test_binance_diff_book_is_true_or_not_live(
         messages.insert(arrives % (len(messages) + 1), snapshot)
     for position in refreshes:
         messages.insert(position % (len(messages) + 1), "refresh")
-    book = DiffBook("t", BinanceDiffDepth("t"), 1000)
+    book = DiffBook("t", BinanceDiffDepth("t"), 1000, SyncBuffers())
     play(book, damage(messages, faults))
     assert_true_or_not_live(book, truth)
 
