@@ -6,6 +6,8 @@ one line why it failed. The work itself is in the assets.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +21,8 @@ from mts_dagster.partitions import DAY_FORMAT, coins, daily
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
-# Marks a run that somebody sits and waits for.
-AWAITED = "mts/awaited"
+# Host and process id of a run of the command line: somebody sits and waits for it, and it ends with its process.
+PROCESS = "mts/process"
 # Set once somebody stopped the awaited run of this process: steps that have not begun do not begin. Dagster itself
 # would retry a step that Ctrl-C ended, and go on with the others.
 STOPPED = threading.Event()
@@ -112,11 +114,41 @@ def registered_coins(instance: dg.DagsterInstance) -> Sequence[str]:
     return instance.get_dynamic_partitions(str(coins.name))
 
 
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs of this machine as failed whose process is gone, and return their ids.
+
+    A command that was killed cannot say so; its run would stay "started", and keep one of the few places of the queue.
+    """
+    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    ended = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+        host, _, pid = run.tags.get(PROCESS, "").rpartition(":")
+        if host == socket.gethostname() and not _is_running(int(pid)):
+            instance.report_run_failed(run, f"the process {pid} that ran it is gone")
+            ended.append(run.run_id)
+    return ended
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine exists; one of another user does too."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
     STOPPED.clear()
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        tags={**range_tags(first, last), AWAITED: "true"},
+        tags={**range_tags(first, last), PROCESS: _this_process()},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )

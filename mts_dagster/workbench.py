@@ -19,7 +19,7 @@ from mts_dagster.definitions import build_definitions
 from mts_dagster.errors import UsageError
 from mts_dagster.instance.home import open_instance
 from mts_dagster.origin_guard import guard_origin
-from mts_dagster.runs import Days, register_coins, registered_coins, run_days, run_member_days
+from mts_dagster.runs import Days, end_dead_runs, register_coins, registered_coins, run_days, run_member_days
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sources.clients import Clients
 from mts_dagster.tracked import tracked_coins
@@ -41,6 +41,7 @@ class Workbench:
         settings = settings or get_settings()
         guard_origin(settings)
         with open_instance(settings) as instance:
+            end_dead_runs(instance)
             yield cls(settings, build_definitions(settings), instance, Console(stderr=True))
 
     @contextmanager

@@ -108,6 +108,7 @@ def order_to(desk: Desk, rules: Rules, order_id: int, held: float, wanted: float
             return False
         wanted = 0.0  # closing is always allowed, reversing is not
     order = place(desk, OrderKind.MARKET.value, Reason.SIGNAL.value, order_id, wanted - held, mark)
+    order.reduce_only = 0 if held * wanted < 0.0 or abs(wanted) > abs(held) else 1
     order.stop_loss_rate = rules.stop_loss_rate
     order.take_profit_rate = rules.take_profit_rate
     order.trailing_rate = rules.trailing_rate

@@ -29,7 +29,7 @@ from mts_dagster.backtest.fills import (
 )
 from mts_dagster.backtest.layout import ENGINE, EventKind, Market, OrderKind, Reason, State, Terms
 from mts_dagster.backtest.matching import reduce_with
-from mts_dagster.backtest.rules import limit_reached, taker_price
+from mts_dagster.backtest.rules import better_of, limit_reached, taker_price
 
 NEVER = 2.0  # moments on the way are 0 (open) to 1 (worst price)
 
@@ -168,16 +168,18 @@ def take_profits(market: Market, terms: Terms, state: State, t: int) -> None:
         position = state.positions[order.asset]
         against = order.quantity * position.quantity < 0.0
         if order.kind == OrderKind.LIMIT and against and position.entered_bar != t:
-            low, high = market.low[t, order.asset], market.high[t, order.asset]
-            if limit_reached(order.price, order.quantity > 0.0, low, high, through):
-                reduce_with(desk_of(state, terms, t, order.asset), market, order, order.price)
+            buy = order.quantity > 0.0
+            if limit_reached(order.price, buy, market.low[t, order.asset], market.high[t, order.asset], through):
+                reference = better_of(order.price, market.open[t, order.asset], buy)
+                reduce_with(desk_of(state, terms, t, order.asset), market, order, reference)
     for asset in range(len(state.positions)):
         position = state.positions[asset]
         if position.quantity == 0.0 or position.entered_bar == t:
             continue
         short = position.quantity < 0.0
         if limit_reached(position.take_level, short, market.low[t, asset], market.high[t, asset], through):
-            leave_at_limit(desk_of(state, terms, t, asset), market, position.take_level)
+            price = better_of(position.take_level, market.open[t, asset], short)
+            leave_at_limit(desk_of(state, terms, t, asset), market, price)
 
 
 @seldom

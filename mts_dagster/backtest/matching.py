@@ -139,8 +139,8 @@ def reserve_all(market: Market, terms: Terms, state: State, t: int, phase: int) 
         if against or order.reduce_only == 1 or order.quantity == 0.0:
             continue
         if phase == INSIDE:
-            low, high = market.low[t, asset], market.high[t, asset]
-            reference = reference_inside(order, low, high, rules.limit_through)
+            opened, low, high = market.open[t, asset], market.low[t, asset], market.high[t, asset]
+            reference = reference_inside(order, opened, low, high, rules.limit_through)
         else:
             reference = reference_at_open(order, market.open[t, asset], rules.gap_at_limit, t)
         if reference > 0.0:

@@ -82,16 +82,20 @@ def reference_at_open(order: Order, open_price: float, gap_at_limit: int, bar: i
 
 
 @rule
-def reference_inside(order: Order, low: float, high: float, limit_through: int) -> float:
+def better_of(limit: float, open_price: float, buy: bool) -> float:
+    """Return the better price of a limit and the open: one that came with the open may have been passed by it."""
+    return min(limit, open_price) if buy else max(limit, open_price)
+
+
+@rule
+def reference_inside(order: Order, open_price: float, low: float, high: float, limit_through: int) -> float:
     """Return the price at which an order is reached inside the bar, NaN if it is not."""
     buy = order.quantity > 0.0
     if order.kind == OrderKind.STOP:
-        reached = high >= order.price if buy else low <= order.price
-    elif order.kind == OrderKind.LIMIT:
-        reached = limit_reached(order.price, buy, low, high, limit_through)
-    else:
-        reached = False
-    return order.price if reached else NOT_SET
+        return order.price if (high >= order.price if buy else low <= order.price) else NOT_SET
+    if order.kind == OrderKind.LIMIT and limit_reached(order.price, buy, low, high, limit_through):
+        return better_of(order.price, open_price, buy)
+    return NOT_SET
 
 
 @rule

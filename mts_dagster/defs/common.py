@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 import dagster as dg
 
 from mts_dagster.errors import MtsError
-from mts_dagster.runs import AWAITED, STOPPED, Days, range_tags
+from mts_dagster.runs import PROCESS, STOPPED, Days, range_tags
 from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import SourceError
 
@@ -57,7 +57,7 @@ def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameter
 
 @contextmanager
 def _failures(args: tuple[object, ...]) -> Iterator[None]:
-    awaited = any(isinstance(arg, dg.AssetExecutionContext) and AWAITED in arg.run.tags for arg in args)
+    awaited = any(isinstance(arg, dg.AssetExecutionContext) and PROCESS in arg.run.tags for arg in args)
     if awaited and STOPPED.is_set():
         raise dg.Failure(description="stopped before it began", allow_retries=False)
     try:

@@ -57,7 +57,7 @@ def loaded_instances(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings(home=tmp_path / "home", catalog="", data_path="", lock_wait_s=60)
+    return load_settings(home=tmp_path / "home", catalog="", data_path="", lock_wait_s=300)
 
 
 @pytest.fixture

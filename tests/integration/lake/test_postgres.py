@@ -83,7 +83,7 @@ def settings(server: str, tmp_path: Path) -> Settings:
     empty = "drop schema public cascade; create schema public"
     subprocess.run([binary("psql"), "-q", "-h", server, "-U", USER, "-d", DATABASE, "-c", empty], check=True)
     conninfo = f"host={server} user={USER} password=secret dbname={DATABASE}"
-    return load_settings(home=tmp_path / "home", catalog=f"postgres:{conninfo}", data_path="", lock_wait_s=60)
+    return load_settings(home=tmp_path / "home", catalog=f"postgres:{conninfo}", data_path="", lock_wait_s=300)
 
 
 # What a SQLite catalog keeps, a Postgres catalog keeps as well.

@@ -216,12 +216,13 @@ class Venue:
             return
         for topic in topics:
             symbol = topic.rpartition(".")[2]
-            if topic.startswith("orderbook.") and symbol in self._listed():
+            if symbol.partition("@")[0].upper() not in self._listed():
+                continue
+            self.connections[connection].add(topic)  # before the snapshot, so that no update falls in between
+            if topic.startswith("orderbook."):
                 await self._send(connection, topic, [self.bybit_snapshot(symbol)])
-            if topic.startswith("tickers.") and symbol in self._listed():
+            if topic.startswith("tickers."):
                 await self._send(connection, topic, [self.bybit_ticker(symbol, "snapshot")])
-            if symbol.partition("@")[0].upper() in self._listed():
-                self.connections[connection].add(topic)
 
     async def run(self) -> None:
         """Let the market go on."""

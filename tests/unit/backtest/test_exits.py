@@ -271,3 +271,17 @@ def test_a_reversal_does_not_sell_again_what_a_stop_has_still_to_sell(play: Play
     played = play(bars, steps, assume(stop_loss_pct=5.0, max_volume_share=0.1, max_leverage=2.0))
     short = 0.5 * (1000 - 5 * 5) / 95
     assert [q for _, q, _ in played.fills[:4]] == pytest.approx([5.0, -2.0, -3.0, -short])
+
+
+def test_a_take_profit_that_comes_with_an_open_beyond_it_fills_at_that_open(play: Play) -> None:
+    """Short 1 from 120; adding 1 at 90 with 10 % below the average of 105 asks for 94.5, and 90 is better."""
+    low = (90.0, 91.0, 89.0, 90.0)
+    bars = [(120.0, 121.0, 119.0, 120.0), (120.0, 121.0, 119.0, 120.0), low, low]
+    steps = {0: lambda b: b.order("BTC", -1.0), 1: lambda b: b.order("BTC", -1.0, take_profit_pct=10.0)}
+    assert play(bars, steps).fills == [(1, -1.0, 120.0), (2, -1.0, 90.0), (2, 2.0, 90.0)]
+
+
+def test_a_reduce_only_limit_beyond_the_open_of_its_entry_fills_at_that_open(play: Play) -> None:
+    """Bought at the open of 100 with a reduce-only sale at 95 or better: 100 is better."""
+    steps = {0: lambda b: (b.order("BTC", 1.0), b.order("BTC", -1.0, limit=95.0, reduce_only=True))}
+    assert play([FLAT, FLAT], steps).fills == [(1, 1.0, 100.0), (1, -1.0, 100.0)]

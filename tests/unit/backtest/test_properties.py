@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mts_dagster.backtest.layout import EventKind
+from mts_dagster.backtest.layout import EventKind, Reason
 from mts_dagster.backtest.market import MarketData, market_from_arrays, read_only
 from mts_dagster.backtest.python_strategy import Broker, Strategy, run_bars
 from mts_dagster.backtest.reconcile import reconcile
+from mts_dagster.backtest.run import trades_of
 from mts_dagster.backtest.signals import commands_from_targets
 from mts_dagster.backtest.simulation import Simulation, simulate, terms_of
 
@@ -198,3 +199,116 @@ def test_opening_never_exceeds_the_leverage(rough: list[Assumptions], seed: int)
         equity = row["balance"] + held * price
         if opens:
             assert abs(held) * price <= equity * (1 + 1e-6)
+
+
+class Gambler(Strategy):
+    """Orders of every kind at random, the same for the same seed, and cancels some of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.placed: list[int] = []
+
+    def on_bar(self, broker: Broker) -> None:
+        rng = np.random.default_rng([self.seed, broker.bar])
+        for name in broker.assets:
+            if rng.random() < 0.3:
+                self.placed.append(self.gamble(broker, name, rng))
+            if self.placed and rng.random() < 0.1:
+                broker.cancel(int(rng.choice(self.placed)))
+
+    def gamble(self, broker: Broker, name: str, rng: np.random.Generator) -> int:
+        price = broker.close(name) * float(rng.uniform(0.95, 1.05))
+        quantity = float(rng.normal()) * broker.equity / broker.close(name) / 3
+        exits = {key: float(rng.uniform(1, 8)) if rng.random() < 0.4 else None for key in EXITS}
+        kind = rng.integers(4)
+        if kind == 0:
+            return broker.target(name, float(rng.choice([-0.5, 0.0, 0.5])))
+        return broker.order(
+            name,
+            quantity,
+            limit=price if kind == 1 else None,
+            stop=price if kind == 2 else None,
+            stop_loss_pct=exits["stop_loss_pct"],
+            take_profit_pct=exits["take_profit_pct"],
+            trailing_stop_pct=exits["trailing_stop_pct"],
+            reduce_only=bool(rng.random() < 0.2),
+        )
+
+
+EXITS = ("stop_loss_pct", "take_profit_pct", "trailing_stop_pct")
+
+
+@QUICK
+@given(seed=SEEDS, which=st.integers(0, 3))
+def test_the_books_close_whatever_is_ordered(rough: list[Assumptions], seed: int, which: int) -> None:
+    """Limits, stops, exits, cancels, reversals and margin calls: cash and equity still add up."""
+    simulation = run_bars(Gambler(seed), market_of(seed), rough[which])
+    books_close(simulation)
+    assert np.isfinite(simulation.equity).all()
+
+
+@QUICK
+@given(seed=SEEDS, which=st.integers(0, 3), cut=st.integers(5, BARS - 1))
+def test_no_order_looks_ahead(rough: list[Assumptions], seed: int, which: int, cut: int) -> None:
+    """Bars after a cut change nothing before it, whatever is waiting."""
+    market = market_of(seed)
+    full = run_bars(Gambler(seed), market, rough[which])
+    short = run_bars(Gambler(seed), market.part(0, cut), rough[which])
+    assert np.array_equal(full.equity[:cut], short.equity)
+
+
+@QUICK
+@given(seed=SEEDS)
+def test_without_slippage_every_fill_is_a_price_of_its_bar(assume: Assume, seed: int) -> None:
+    """No fill outside of low and high, none in a bar that is not there (margin calls are at marks there)."""
+    market = market_of(seed)
+    events = run_bars(Gambler(seed), market, assume(max_leverage=3.0)).events
+    for row in events[(events["kind"] == EventKind.FILL) & (events["reason"] != Reason.LIQUIDATION)]:
+        low, high = (getattr(market.arrays, name)[row["bar"], row["asset"]] for name in ("low", "high"))
+        assert low * (1 - 1e-12) <= row["price"] <= high * (1 + 1e-12)
+
+
+@QUICK
+@given(seed=SEEDS)
+def test_fills_never_take_more_than_their_share_of_the_volume(assume: Assume, seed: int) -> None:
+    """The sum of an asset's fills in a bar is at most a tenth of its volume."""
+    market = market_of(seed)
+    events = run_bars(Gambler(seed), market, assume(max_volume_share=0.1, max_leverage=3.0)).events
+    fills = events[(events["kind"] == EventKind.FILL) & (events["reason"] != Reason.LIQUIDATION)]
+    taken = np.zeros(market.arrays.volume.shape)
+    np.add.at(taken, (fills["bar"], fills["asset"]), np.abs(fills["quantity"]))
+    assert (taken <= 0.1 * market.arrays.volume * (1 + 1e-9)).all()
+
+
+@QUICK
+@given(seed=SEEDS, kind=st.sampled_from(["spot", "perpetual"]))
+def test_no_fill_crosses_zero_and_spot_is_never_short(assume: Assume, seed: int, kind: str) -> None:
+    """A position goes from one side to the other through exactly zero; on spot it never goes below."""
+    events = run_bars(Gambler(seed), market_of(seed), assume(kind=kind, lot_size=0.01)).events
+    held = dict.fromkeys(range(3), 0.0)
+    for row in events[events["kind"] == EventKind.FILL]:
+        before = held[row["asset"]]
+        after = round(before + row["quantity"], 6)
+        assert before * after >= 0
+        assert kind == "perpetual" or after >= 0
+        held[row["asset"]] = after
+
+
+@QUICK
+@given(seed=SEEDS, which=st.integers(0, 3))
+def test_trades_add_up_to_the_result(rough: list[Assumptions], seed: int, which: int) -> None:
+    """The results of all trades, closed and open, are what equity gained."""
+    simulation = run_bars(Gambler(seed), market_of(seed), rough[which])
+    gained = simulation.equity[-1] - simulation.capital
+    assert trades_of(simulation)["pnl"].sum() == pytest.approx(gained, abs=1e-6)
+
+
+@QUICK
+@given(seed=SEEDS, which=st.integers(0, 3))
+def test_decisions_known_beforehand_give_the_same_log(rough: list[Assumptions], seed: int, which: int) -> None:
+    """What a strategy decided bar by bar, handed over as a whole, trades identically."""
+    market = market_of(seed)
+    by_bar = run_bars(Gambler(seed), market, rough[which])
+    at_once = simulate(market, read_only(by_bar.decisions), rough[which])
+    assert by_bar.events.tobytes() == at_once.events.tobytes()
+    assert np.array_equal(by_bar.equity, at_once.equity)
