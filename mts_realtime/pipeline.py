@@ -8,6 +8,7 @@ again). No socket, no file, no clock: time comes with the calls, so a capture gi
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mts_realtime.detector import Detector, Market
@@ -22,7 +23,7 @@ from mts_realtime.topics import BookTopic, MarketTopic, Topic
 from mts_realtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mts_realtime.analytics.opportunities import Change, Opportunity
     from mts_realtime.analytics.signals import Signal
@@ -80,6 +81,8 @@ class Pipeline:
         self._covered: dict[tuple[str, str], Covered] = {}
         self._grid_ns = settings.sample_interval_ns
         self._tick_lag_ns = self._grid_ns // 4
+        self._ahead_grid_ns = 0
+        self._ahead: Iterator[Topic] = iter(())
         samples = max(1, int(settings.flush_interval_ns * 0.8) // self._grid_ns)
         self._flush_ns = samples * self._grid_ns
         self._tick_at_ns = self._next_grid(started_ns) + self._tick_lag_ns
@@ -323,6 +326,19 @@ class Pipeline:
 
     # Time
 
+    def sample_ahead(self, now_ns: int, most: int) -> None:
+        """Sample some books whose grid time has passed, so that little is left for the next tick.
+
+        A book that had no event since its grid time is still as it was then, so it does not matter when it is
+        sampled. Only to be called when no received frame waits to be handled.
+        """
+        grid_ns = now_ns // self._grid_ns * self._grid_ns
+        if grid_ns != self._ahead_grid_ns:
+            self._ahead_grid_ns = grid_ns
+            self._ahead = iter(list(self.active.values()))
+        for topic in islice(self._ahead, most):
+            self._sample(topic, grid_ns)
+
     def advance(self, now_ns: int) -> None:
         """Time has come this far. Every grid time in between is dealt with, in order."""
         while self._tick_at_ns <= now_ns and not self.finished:
@@ -346,11 +362,14 @@ class Pipeline:
     def _sample_all(self, until_ns: int) -> None:
         """Write what is due and was not written by an event of its own."""
         for topic in list(self.active.values()):
-            if topic.live and topic.sample_due_ns <= until_ns:
-                if isinstance(topic, BookTopic):
-                    self.sample_book(topic, until_ns)
-                elif isinstance(topic, MarketTopic):
-                    self.sample_ticker(topic, until_ns)
+            self._sample(topic, until_ns)
+
+    def _sample(self, topic: Topic, until_ns: int) -> None:
+        if topic.active and topic.live and topic.sample_due_ns <= until_ns:
+            if isinstance(topic, BookTopic):
+                self.sample_book(topic, until_ns)
+            elif isinstance(topic, MarketTopic):
+                self.sample_ticker(topic, until_ns)
 
     def _lose(self, topic: Topic, reason: str) -> None:
         """The topic is not known any more: its gap starts where the good data ended."""

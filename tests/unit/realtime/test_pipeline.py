@@ -137,6 +137,7 @@ def test_ticks_and_frames_give_the_same_rows(bench: Callable[..., Bench]) -> Non
         session = b.open(b.plan("bybit"))
         for at, raw in frames:
             if advances:
+                b.pipeline.sample_ahead(at - 1, 300)
                 b.pipeline.advance(at - 1)
             b.pipeline.handle(session, raw, at)
         b.pipeline.finish(START + 8 * S)
