@@ -7,8 +7,8 @@ Numba keys a cached function by the source of its own file. The rules are spread
 compiled into one function, so a change of ``rules.py`` would leave a stale ``kernel.py`` behind. The cache
 folder is therefore named after a digest of all of them.
 
-Two options (``_nrt``, ``no_cfunc_wrapper``) are numba's own and promised for no later version, so its version is bounded
-in the project file.
+Two options (``_nrt``, ``no_cfunc_wrapper``) are numba's own and promised for no later version, so its version is
+bounded in the project file.
 """
 
 from __future__ import annotations
