@@ -29,7 +29,7 @@ up: $(STAMP) ## The Dagster UI on the demo's data, until Ctrl-C
 test: $(STAMP) ## Format, lint, types, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy mts_dagster mts_simulator tests benchmarks --exclude stock_backfill
+	$(BIN)/mypy mts_dagster mts_realtime mts_simulator tests benchmarks --exclude stock_backfill
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 format: $(STAMP) ## Put the code into the house's form

@@ -4,15 +4,13 @@ Each replacement deletes and inserts one coin's day of 24 hourly rows, the small
 replaces years in one. The contended part starts all processes at a barrier and lets a reader look all the time; it
 fails if any process fails, any commit is lost, or any look finds a day of two writers.
 
-    python benchmarks/lake_writes.py [--replacements 200] [--processes 6] [--each 80]
+    python -m benchmarks.lake_writes [--replacements 200] [--processes 6] [--each 80]
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
+from benchmarks.machine import describe
 from mts_dagster.lake import connect
 from mts_dagster.lake.replace import replace_frame
 from mts_dagster.lake.shared import session
@@ -38,6 +37,7 @@ FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 HOURS = 24
 DAYS = 8
 MS = 1000.0
+Seconds = tuple[float, float]  # wall, processor
 MIXED_DAYS = """
     select count(*) from (
         select coin, sampled_at::date from raw.price_points group by all
@@ -53,10 +53,7 @@ def main() -> None:
     arguments.add_argument("--processes", type=int, default=6)
     arguments.add_argument("--each", type=int, default=80)
     chosen = arguments.parse_args()
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start; "
-        f"Python {platform.python_version()}, DuckDB {duckdb.__version__}"
-    )
+    print(describe())
     with tempfile.TemporaryDirectory() as folder:
         alone(lake_in(folder, "alone"), chosen.replacements)
         contended(lake_in(folder, "contended"), chosen.processes, chosen.each)
@@ -97,13 +94,13 @@ def contended(settings: Settings, processes: int, each: int) -> None:
             commits = reader.execute(
                 "select count(*) from lake.snapshots() where commit_extra_info->>'asset' = 'benchmark'"
             ).fetchall()[0][0]
-    waits = [wait for waits in work.get() for wait in waits]
+    taken = [one for worker in work.get() for one in worker]
     assert commits == processes * each, f"{commits} commits of {processes * each}"
     print(
         f"{processes} processes x {each} replacements: {commits} commits in {seconds:.1f} s, "
         f"{seconds / commits * MS:.0f} ms a commit, no error; {looks} looks by a reader, no mixed day"
     )
-    report("  one replacement, waiting for the lock included", waits)
+    report("  one replacement, waiting for the lock included", taken)
 
 
 def open_session(settings: Settings) -> None:
@@ -131,20 +128,24 @@ def replace_day(con: duckdb.DuckDBPyConnection, writer: int, i: int, *, days: in
     replace_frame(con, TABLE, [Slice(start, start + timedelta(days=days), ("bitcoin",))], frame, origin)
 
 
-def timed(count: int, work: Callable[[int], None]) -> list[float]:
-    """Seconds of each call."""
-    seconds = []
+def timed(count: int, work: Callable[[int], None]) -> list[Seconds]:
+    """Wall and processor time of each call."""
+    taken = []
     for i in range(count):
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         work(i)
-        seconds.append(time.perf_counter() - started)
-    return seconds
+        taken.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return taken
 
 
-def report(what: str, seconds: Sequence[float]) -> None:
-    """Print median, the slow end and the number of measurements."""
-    slow = statistics.quantiles(seconds, n=20)[-1]
-    print(f"{what}: median {statistics.median(seconds) * MS:.0f} ms, 95 % below {slow * MS:.0f} ms ({len(seconds)} x)")
+def report(what: str, taken: Sequence[Seconds]) -> None:
+    """Print median, the slow end, the processor's share and the number of measurements."""
+    walls = [wall for wall, _ in taken]
+    slow = statistics.quantiles(walls, n=20)[-1]
+    print(
+        f"{what}: median {statistics.median(walls) * MS:.0f} ms, 95 % below {slow * MS:.0f} ms, "
+        f"processor {statistics.median(cpu for _, cpu in taken) * MS:.0f} ms ({len(taken)} x)"
+    )
 
 
 _barrier: list[Barrier] = []
@@ -155,7 +156,7 @@ def _meet(barrier: Barrier) -> None:
     _barrier.append(barrier)
 
 
-def _write(settings: Settings, writer: int, count: int) -> list[float]:
+def _write(settings: Settings, writer: int, count: int) -> list[Seconds]:
     with session(settings, read_only=False) as con:
         _barrier[0].wait()
         return timed(count, lambda i: replace_day(con, writer, i))

@@ -20,7 +20,12 @@ from mts_dagster.defs.quality.checks import build_checks
 from mts_dagster.defs.resources import build_resources
 from mts_dagster.defs.signals import schedules as signal_schedules
 from mts_dagster.defs.signals.assets import build_signal_assets, signal_table
-from mts_dagster.defs.sql_models.assets import build_model_assets, project_of
+from mts_dagster.defs.sql_models.assets import (
+    MARKET_TABLES,
+    build_model_assets,
+    models_made_of,
+    project_of,
+)
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.strategies.registry import load_strategies
 
@@ -33,6 +38,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
     strategies = list(load_strategies(settings).values())
     pulls = [history.coin_universe, history.price_points, history.klines, macro.macro_data]
     models = build_model_assets(project)
+    market_models = SELECTION.assets(*models_made_of(project, MARKET_TABLES))
     signals = build_signal_assets(strategies, project)
     return dg.Definitions(
         assets=[*pulls, *models, *signals],
@@ -42,6 +48,8 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             dg.define_asset_job("market", SELECTION.assets(history.price_points, history.klines)),
             dg.define_asset_job("macro", SELECTION.assets(macro.macro_data)),
             dg.define_asset_job("sql_models", SELECTION.assets(*models)),
+            dg.define_asset_job("market_models", market_models),
+            dg.define_asset_job("macro_models", SELECTION.assets(*models) - market_models),
             dg.define_asset_job("signals", SELECTION.assets(*models, *signals)),
             maintenance,
         ],

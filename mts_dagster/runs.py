@@ -6,6 +6,8 @@ one line why it failed. The work itself is in the assets.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -18,6 +20,8 @@ from mts_dagster.partitions import DAY_FORMAT, coins, daily
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+# Host and process id of a run of the command line: somebody sits and waits for it, and it ends with its process.
+PROCESS = "mts/process"
 
 
 class RunFailedError(MtsError):
@@ -105,10 +109,40 @@ def registered_coins(instance: dg.DagsterInstance) -> Sequence[str]:
     return instance.get_dynamic_partitions(str(coins.name))
 
 
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs of this machine as failed whose process is gone, and return their ids.
+
+    A command that was killed cannot say so; its run would stay "started", and keep one of the few places of the queue.
+    """
+    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    ended = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+        host, _, pid = run.tags.get(PROCESS, "").rpartition(":")
+        if host == socket.gethostname() and not _is_running(int(pid)):
+            instance.report_run_failed(run, f"the process {pid} that ran it is gone")
+            ended.append(run.run_id)
+    return ended
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine exists; one of another user does too."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        tags=range_tags(first, last),
+        tags={**range_tags(first, last), PROCESS: _this_process()},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )

@@ -19,7 +19,7 @@ from mts_dagster.definitions import build_definitions
 from mts_dagster.errors import UsageError
 from mts_dagster.instance.home import open_instance
 from mts_dagster.origin_guard import guard_origin
-from mts_dagster.runs import Days, register_coins, registered_coins, run_days, run_member_days
+from mts_dagster.runs import Days, end_dead_runs, register_coins, registered_coins, run_days, run_member_days
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sources.clients import Clients
 from mts_dagster.tracked import tracked_coins
@@ -41,6 +41,7 @@ class Workbench:
         settings = settings or get_settings()
         guard_origin(settings)
         with open_instance(settings) as instance:
+            end_dead_runs(instance)
             yield cls(settings, build_definitions(settings), instance, Console(stderr=True))
 
     @contextmanager
@@ -73,8 +74,8 @@ def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = N
     for coin in coins or registered_coins(bench.instance):
         with bench.step(f"price_points, klines of {coin}"):
             run_member_days(bench.definitions, bench.instance, "market", "coin", coin, days)
-    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, ..."):
-        run_days(bench.definitions, bench.instance, "sql_models", days)
+    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily"):
+        run_days(bench.definitions, bench.instance, "market_models", days)
 
 
 def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None = None) -> None:
@@ -94,8 +95,8 @@ def collect_macro(bench: Workbench, days: Days, indicators: Sequence[str] | None
     for indicator in wanted:
         with bench.step(f"macro_data of {indicator}"):
             run_member_days(bench.definitions, bench.instance, "macro", "indicator", indicator, days)
-    with bench.step("SQL models: macro_daily, ..."):
-        run_days(bench.definitions, bench.instance, "sql_models", days)
+    with bench.step("SQL models: macro_daily"):
+        run_days(bench.definitions, bench.instance, "macro_models", days)
 
 
 def compute_signals(bench: Workbench, days: Days) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 import dagster as dg
 
 from mts_dagster.errors import MtsError
-from mts_dagster.runs import Days, range_tags
+from mts_dagster.runs import PROCESS, Days, range_tags
 from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import SourceError
 
@@ -33,16 +33,19 @@ FETCH_RETRY = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONEN
 
 
 def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Turn an error of our family into a Dagster failure with its one line; only passing outages are retried."""
+    """Turn an error of our family into a Dagster failure with its one line.
+
+    Only passing outages are retried, and those not in a run that somebody waits for: the clients have retried already.
+    """
 
     @functools.wraps(compute)
     def returns(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        with _failures():
+        with _failures(args):
             return compute(*args, **kwargs)
 
     @functools.wraps(compute)
     def yields(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Any]:
-        with _failures():
+        with _failures(args):
             yield from cast("Iterator[Any]", compute(*args, **kwargs))
 
     wrapped: Any = yields if inspect.isgeneratorfunction(compute) else returns
@@ -53,12 +56,13 @@ def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameter
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def _failures(args: tuple[object, ...]) -> Iterator[None]:
     try:
         yield
     except MtsError as error:
         passing = isinstance(error, SourceError) and error.is_retryable
-        raise dg.Failure(description=str(error), allow_retries=passing) from error
+        awaited = any(isinstance(arg, dg.AssetExecutionContext) and PROCESS in arg.run.tags for arg in args)
+        raise dg.Failure(description=str(error), allow_retries=passing and not awaited) from error
 
 
 def trailing_days(context: dg.ScheduleEvaluationContext, settings: Settings, count: int) -> Days:

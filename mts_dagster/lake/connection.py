@@ -20,7 +20,8 @@ import duckdb
 from mts_dagster.errors import ConfigError, LakeError, LakeNotFoundError
 from mts_dagster.lake.extensions import load_extension
 from mts_dagster.lake.lock import writer_lock
-from mts_dagster.lake.text import first_line, quoted, redacted
+from mts_dagster.lake.ownership import claim_files
+from mts_dagster.lake.text import one_line, quoted, redacted
 from mts_dagster.settings import Settings, get_settings
 
 ALIAS = "lake"
@@ -115,7 +116,7 @@ def connect(*, read_only: bool = True, settings: Settings | None = None) -> duck
         prepare_session(con, settings)
     except duckdb.Error as error:
         con.close()
-        raise LakeError(f"cannot attach the lake {address}: {first_line(error)}; check MTS_CATALOG") from error
+        raise LakeError(f"cannot attach the lake {address}: {one_line(error)}; check MTS_CATALOG") from error
     except BaseException:
         con.close()
         raise
@@ -133,6 +134,12 @@ def prepare_session(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     # A connection carries its own lock, so that `write(con)` needs nothing else.
     con.execute(f"set variable {LOCK_VARIABLE} = $1", [address_of(settings).lock_place])
     con.execute(f"set variable {LOCK_WAIT_VARIABLE} = $1", [settings.lock_wait_s])
+
+
+def _identity_of(con: duckdb.DuckDBPyConnection) -> str:
+    """What tells this lake from any other: the identifier that its first schema was born with."""
+    rows = con.execute(f"select schema_uuid from {METADATA}.ducklake_schema where schema_name = 'main'").fetchall()
+    return str(rows[0][0])
 
 
 def _not_found(address: Address) -> LakeNotFoundError:
@@ -184,7 +191,7 @@ def _attach_to_write(con: duckdb.DuckDBPyConnection, settings: Settings, address
         if address.catalog_file and not address.catalog_file.exists():
             _create_beside(con, address, address.catalog_file)
         _attach(con, address, read_only=False)
-        _furnish(con)
+        _furnish(con, address)
 
 
 def _create_beside(con: duckdb.DuckDBPyConnection, address: Address, catalog_file: Path) -> None:
@@ -196,7 +203,7 @@ def _create_beside(con: duckdb.DuckDBPyConnection, address: Address, catalog_fil
     for leftover in draft.parent.glob(draft.name + "*"):  # of a process that was killed right here
         leftover.unlink()
     _attach(con, Address(f"sqlite:{draft}", address.data_path, address.lock_place, draft), read_only=False)
-    _furnish(con)
+    _furnish(con, address)
     con.execute("use memory")
     con.execute(f"detach {ALIAS}")  # SQLite moves its log into the file and removes it
     draft.rename(catalog_file)
@@ -215,9 +222,11 @@ def _attach(con: duckdb.DuckDBPyConnection, address: Address, *, read_only: bool
     con.execute(f"use {ALIAS}")
 
 
-def _furnish(con: duckdb.DuckDBPyConnection) -> None:
-    """Give the lake its schemas and options, in one transaction; nothing where it has them."""
-    missing = [schema for schema in SCHEMAS if schema not in _schemas(con)]
+def _furnish(con: duckdb.DuckDBPyConnection, address: Address) -> None:
+    """Make sure of the place of the files, and give the lake the schemas and options that it lacks."""
+    claim_files(con, address.data_path, _identity_of(con))
+    present = _schemas(con)
+    missing = [schema for schema in SCHEMAS if schema not in present]
     if not missing:
         return
     con.execute("begin")

@@ -174,5 +174,5 @@ def _refuse_to_empty(con: duckdb.DuckDBPyConnection, table: Table, slices: Seque
     if stored:
         raise BadDataError(
             f"table {table.qualified}: refusing to replace {stored} stored rows of "
-            f"{in_words(slices)} by none; nothing changed"
+            f"{in_words(slices)} by none; nothing changed; the log of the run says what the source could not give"
         )

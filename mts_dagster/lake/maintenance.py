@@ -176,7 +176,7 @@ def delete_orphans(con: duckdb.DuckDBPyConnection, older_than: datetime) -> tupl
 
     Raises:
         LakeError: the list holds a file that the catalog does know (DuckLake once listed active ones) or that DuckLake
-            did not name; nothing was deleted.
+            did not name; nothing was deleted. (Another lake's files are not below the path, see ``ownership``.)
     """
     statement = f"call ducklake_delete_orphaned_files('{ALIAS}', older_than => ?"
 

@@ -15,7 +15,7 @@ import duckdb
 
 from mts_dagster.errors import LakeError, LakeLockedError
 from mts_dagster.lake.extensions import load_extension
-from mts_dagster.lake.text import first_line, quoted, redacted
+from mts_dagster.lake.text import one_line, quoted, redacted
 
 DATABASE = "mts_lock"
 # Advisory locks are numbers, private to a database: the letters MTS, and 1 for the writer.
@@ -81,7 +81,7 @@ def _take(cursor: duckdb.DuckDBPyConnection, conninfo: str, wait_s: float, name:
         cursor.execute("rollback")
         holder = _holder(cursor)
         if holder is None:
-            raise LakeError(f"cannot take the {place_in_words(conninfo)}: {first_line(error)}") from error
+            raise LakeError(f"cannot take the {place_in_words(conninfo)}: {one_line(error)}") from error
         raise LakeLockedError(
             f"the lake's writer lock, {place_in_words(conninfo)}, stayed taken for {wait_s:g} s by {holder}; "
             "wait for that process or end it, or raise MTS_LOCK_WAIT_S"
@@ -92,7 +92,7 @@ def _attach(con: duckdb.DuckDBPyConnection, conninfo: str) -> None:
     try:
         con.execute(f"attach if not exists {quoted(conninfo)} as {DATABASE} (type postgres)")
     except duckdb.Error as error:
-        raise LakeError(f"cannot reach the Postgres catalog {redacted(conninfo)}: {first_line(error)}") from error
+        raise LakeError(f"cannot reach the Postgres catalog {redacted(conninfo)}: {one_line(error)}") from error
 
 
 def _execute(con: duckdb.DuckDBPyConnection, statement: str) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mts_dagster.errors import BadDataError
 from mts_dagster.lake.slices import Slice, any_of, in_words
-from mts_dagster.lake.text import first_line, listed
+from mts_dagster.lake.text import listed, one_line
 from mts_dagster.lake.transaction import Origin, transact
 from mts_dagster.schemas import Table
 
@@ -79,7 +79,7 @@ def _stage(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]
     except duckdb.ConversionException as error:
         con.execute("rollback")
         raise BadDataError(
-            f"table {table.qualified}: a value does not fit its column: {first_line(error)}; nothing stored"
+            f"table {table.qualified}: a value does not fit its column: {one_line(error)}; nothing stored"
         ) from error
     except BaseException:
         con.execute("rollback")

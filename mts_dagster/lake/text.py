@@ -24,10 +24,11 @@ def listed(columns: Iterable[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-def first_line(error: BaseException) -> str:
-    """First line of a message, without passwords."""
-    lines = str(error).strip().splitlines()
-    return redacted(lines[0]) if lines else type(error).__name__
+def one_line(error: BaseException) -> str:
+    """What the error says, in one line, without passwords and without DuckDB's picture of the statement."""
+    said = str(error).partition("\nLINE ")[0]  # DuckLake gives its reason in a second line, Postgres a hint in a third
+    lines = [redacted(line.strip()) for line in said.splitlines()]
+    return "; ".join(line for line in lines if line) or type(error).__name__
 
 
 def redacted(text: str) -> str:

@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from mts_dagster.errors import LakeError
 from mts_dagster.lake.connection import ALIAS, LOCK_VARIABLE, LOCK_WAIT_VARIABLE
 from mts_dagster.lake.lock import writer_lock
-from mts_dagster.lake.text import first_line
+from mts_dagster.lake.text import one_line
 
 Result = TypeVar("Result")
 ATTEMPTS = 8
@@ -67,7 +67,7 @@ def write(con: duckdb.DuckDBPyConnection, origin: Origin | None = None) -> Itera
                 _sign(con, origin)
         except duckdb.IOException as error:  # disk full, object store out of reach
             _roll_back_if_open(con)
-            raise LakeError(f"writing failed, nothing was stored: {first_line(error)}") from error
+            raise LakeError(f"writing failed, nothing was stored: {one_line(error)}") from error
         except BaseException:
             _roll_back_if_open(con)
             raise
@@ -75,7 +75,7 @@ def write(con: duckdb.DuckDBPyConnection, origin: Origin | None = None) -> Itera
             con.execute("commit")
         except duckdb.Error as error:
             _roll_back_if_open(con)
-            raise LakeError(f"commit failed, nothing was stored: {first_line(error)}") from error
+            raise LakeError(f"commit failed, nothing was stored: {one_line(error)}") from error
 
 
 def transact(

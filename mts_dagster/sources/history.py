@@ -14,7 +14,7 @@ import pandas as pd
 
 from mts_dagster.lake.slices import Slice
 from mts_dagster.schemas import CoinUniverse, Klines, MacroData, PricePoints, TableSchema
-from mts_dagster.sources.coingecko import CoinGecko
+from mts_dagster.sources.coingecko import CoinGecko, PriceHistory
 from mts_dagster.sources.errors import SourceError
 from mts_dagster.sources.fetch import KlineWindow, fetch_klines
 from mts_dagster.sources.fred import Fred
@@ -42,7 +42,7 @@ def universe(
     tracked: Sequence[str],
     top_n: int,
     now: datetime,
-) -> pd.DataFrame:
+) -> Collected:
     """Rankings of the days of ``slices``, as ``schemas.CoinUniverse``.
 
     Today is ranked live. A past day keeps its stored live ranking; without one, the tracked coins are ranked among
@@ -59,14 +59,16 @@ def universe(
     today = pd.Timestamp(now.astimezone(UTC).date())
     live = stored[(stored["ranking_source"] == LIVE) & (stored["date"] < today)]
     kept = set(live["date"])
-    frames = [live]
+    frames, problems = [live], list[str]()
     for piece in slices:
         days = pd.date_range(piece.start, piece.end - ONE_DAY, tz="UTC").tz_localize(None)
         if today in days:
             frames.append(coingecko.markets(top_n, tracked))
         if missing := [day for day in days if day < today and day not in kept]:
-            frames.append(_ranked_later(coingecko, missing, tracked, top_n))
-    return _joined(frames, CoinUniverse)
+            ranked = _ranked_later(coingecko, missing, tracked, top_n)
+            frames.append(ranked.frame)
+            problems += ranked.problems
+    return Collected(_joined(frames, CoinUniverse), tuple(problems))
 
 
 def prices(coingecko: CoinGecko, slices: Sequence[Slice]) -> Collected:
@@ -75,7 +77,7 @@ def prices(coingecko: CoinGecko, slices: Sequence[Slice]) -> Collected:
     for coin, piece in _members(slices):
         history = coingecko.price_points(coin, piece.start, piece.end)
         frames.append(history.frame)
-        problems += [f"{coin} {gap.start:%Y-%m-%d} to {gap.end:%Y-%m-%d}: {gap.reason}" for gap in history.uncovered]
+        problems += _gaps(coin, history)
         problems += [
             f"{coin} {start:%Y-%m-%d} to {end:%Y-%m-%d}: samples are more than two hours apart"
             for start, end in history.coarse
@@ -131,6 +133,11 @@ def macro(fred: Fred, slices: Sequence[Slice]) -> pd.DataFrame:
     return _joined(frames, MacroData)
 
 
+def _gaps(coin: str, history: PriceHistory) -> list[str]:
+    """What no request could cover, in words."""
+    return [f"{coin} {gap.start:%Y-%m-%d} to {gap.end:%Y-%m-%d}: {gap.reason}" for gap in history.uncovered]
+
+
 def _members(slices: Sequence[Slice]) -> Iterator[tuple[str, Slice]]:
     """Each coin or indicator with each slice."""
     for piece in slices:
@@ -165,19 +172,19 @@ def _missing(
     return windows
 
 
-def _ranked_later(
-    coingecko: CoinGecko, days: Sequence[pd.Timestamp], tracked: Sequence[str], top_n: int
-) -> pd.DataFrame:
+def _ranked_later(coingecko: CoinGecko, days: Sequence[pd.Timestamp], tracked: Sequence[str], top_n: int) -> Collected:
     """Days without a ranking of their own: tracked coins ranked by their last sample of each day."""
     start, end = days[0].tz_localize("UTC").to_pydatetime(), (days[-1] + ONE_DAY).tz_localize("UTC").to_pydatetime()
-    points = pd.concat([coingecko.price_points(coin, start, end).frame for coin in tracked], ignore_index=True)
+    histories = {coin: coingecko.price_points(coin, start, end) for coin in tracked}
+    problems = [problem for coin, history in histories.items() for problem in _gaps(coin, history)]
+    points = pd.concat([history.frame for history in histories.values()], ignore_index=True)
     points["date"] = points["sampled_at"].dt.floor("D").dt.tz_localize(None)
     ends = points["date"].dt.tz_localize("UTC") + ONE_DAY
     known = points["market_cap_usd"].notna() & (ends - points["sampled_at"] <= RANKED_BY_SAMPLES_OF)
     last = points[known & points["date"].isin(days)].sort_values("sampled_at").groupby(["date", "coin"]).tail(1)
     rank = last.groupby("date")["market_cap_usd"].rank(method="first", ascending=False).astype("int64")
     symbols = _symbols(coingecko, tracked, top_n)
-    return CoinUniverse.validate(
+    frame = CoinUniverse.validate(
         pd.DataFrame(
             {
                 "date": last["date"],
@@ -195,6 +202,7 @@ def _ranked_later(
             }
         )
     )
+    return Collected(frame, tuple(problems))
 
 
 def _symbols(coingecko: CoinGecko, coins: Sequence[str], top_n: int) -> pd.DataFrame:

@@ -23,7 +23,9 @@ from mts_dagster.strategies.config import load_config, suggestion
 from mts_dagster.strategies.errors import StrategyError
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
-MACHINERY = frozenset({"base", "config", "decisions", "errors", "market", "publish", "registry", "sizing", "testing"})
+MACHINERY = frozenset(
+    {"aggregate", "base", "config", "decisions", "errors", "market", "publish", "registry", "sizing", "testing"}
+)
 """Modules of the package folder that hold no strategy."""
 
 StrategyType = type[Strategy[Any]]

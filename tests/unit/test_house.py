@@ -51,6 +51,7 @@ READS_ENVIRONMENT = [
     "mts_dagster.instance.home",
     "mts_dagster.processes",
     "mts_dagster.demo",
+    "mts_dagster.backtest.compiled",  # where compiled kernels are cached: numba's own variables
 ]
 
 

@@ -50,9 +50,9 @@ def coin_universe(
     """Ranking of each day of the run."""
     slices = slices_of(context.partition_keys)
     (stored,) = read_tables(settings, [(TABLES["coin_universe"], slices)])
-    frame = universe(
-        clients.coingecko, slices, stored, tracked_coins(settings), settings.universe_size, datetime.now(UTC)
-    )
+    now = datetime.now(UTC)
+    ranked = universe(clients.coingecko, slices, stored, tracked_coins(settings), settings.universe_size, now)
+    frame = _told(context, ranked)
     register_coins(context.instance, [*tracked_coins(settings), *frame.loc[frame["in_universe"], "coin"]])
     return frame
 

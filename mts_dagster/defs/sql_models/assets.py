@@ -6,6 +6,7 @@ the SQL folder is ``mts_dagster.sql_models``, storing is ``mts_dagster.lake``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -24,7 +25,8 @@ from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Dependency, Model, Project, Window, load_project
 
 # Raw tables are cut by coin or indicator too; models are cut by day alone.
-TWO_DIMENSIONS = {("raw", "price_points"), ("raw", "klines"), ("raw", "macro_data")}
+MARKET_TABLES = {("raw", "price_points"), ("raw", "klines")}
+TWO_DIMENSIONS = {*MARKET_TABLES, ("raw", "macro_data")}
 
 
 def project_of(settings: Settings) -> Project:
@@ -50,6 +52,23 @@ def project_of(settings: Settings) -> Project:
 def build_model_assets(project: Project) -> list[dg.AssetsDefinition]:
     """Assets of all models, each after what it reads."""
     return [_model_asset(project, model) for model in project.models.values()]
+
+
+def models_made_of(project: Project, tables: Collection[tuple[str, str]]) -> list[dg.AssetKey]:
+    """Models that rest on one of the raw ``tables`` (schema and name), alone or among others."""
+    return [
+        dg.AssetKey([model.schema, model.name])
+        for model in project.models.values()
+        if _raw_inputs(project, model) & set(tables)
+    ]
+
+
+def _raw_inputs(project: Project, model: Model) -> set[tuple[str, str]]:
+    """The tables at the far end of a model's lineage."""
+    found: set[tuple[str, str]] = set()
+    for entry in model.depends_on:
+        found |= _raw_inputs(project, project.models[entry.name]) if entry.name in project.models else {entry.key}
+    return found
 
 
 def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:

@@ -13,7 +13,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from mts_dagster.lake import connect
+from mts_dagster.lake import connect, connection, postgres_lock, shared
 from mts_dagster.lake.replace import Replaced, replace_frame
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.tables import bootstrap
@@ -26,9 +26,38 @@ JAN_1 = datetime(2024, 1, 1, tzinfo=UTC)
 HOURS = 24
 
 
+_idle: dict[tuple[str, ...], list[duckdb.DuckDBPyConnection]] = {}
+
+
+@pytest.fixture(autouse=True)
+def loaded_instances(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let tests take over each other's DuckDB instances, emptied, with the extensions loaded.
+
+    DuckDB verifies 70 MB of extensions for each new instance, a quarter of a second, several times a test.
+    """
+    really_open, taken = connection._open, []
+
+    def open_loaded(settings: Settings, address: connection.Address) -> duckdb.DuckDBPyConnection:
+        if address.is_remote:  # sets options of the whole instance
+            return really_open(settings, address)
+        idle = _idle.setdefault(address.extensions, [])
+        instance = idle.pop() if idle else really_open(settings, address)
+        taken.append((address.extensions, instance))
+        return instance.cursor()
+
+    monkeypatch.setattr(connection, "_open", open_loaded)
+    yield
+    while shared._instances:
+        shared._instances.popitem()[1].close()
+    for extensions, instance in taken:
+        for database in (connection.ALIAS, postgres_lock.DATABASE):
+            instance.execute(f"detach database if exists {database}")
+        _idle[extensions].append(instance)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings(home=tmp_path / "home", catalog="", data_path="", lock_wait_s=60)
+    return load_settings(home=tmp_path / "home", catalog="", data_path="", lock_wait_s=300)
 
 
 @pytest.fixture

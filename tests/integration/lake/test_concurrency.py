@@ -33,7 +33,7 @@ DAYS = 8
 def patience(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], ...]]:
     """Somebody holds a lock for 30 s and somebody waits for it, beside the other tests of this module."""
     home = tmp_path_factory.mktemp("patience")
-    settings = load_settings(home=home, catalog="", data_path="", lock_wait_s=60)
+    settings = load_settings(home=home, catalog="", data_path="", lock_wait_s=300)
     scripts = Path(__file__).parent / "processes"
 
     def run(*command: str) -> subprocess.Popen[str]:
@@ -57,6 +57,7 @@ def patience(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproc
         holder.kill()
 
 
+@pytest.mark.timeout(600)  # eight processes, on a machine that may be busy with other things
 @pytest.mark.usefixtures("patience")
 def test_six_writers_a_reader_and_kills(start: Start, con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """240 replacements of the same days by six processes, two more killed in the middle of theirs.

@@ -16,7 +16,6 @@ from mts_dagster.lake import connect, write
 from mts_dagster.lake.connection import SCHEMAS, address_of
 from mts_dagster.lake.replace import Replaced, replace_frame
 from mts_dagster.lake.shared import session
-from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings, load_settings
@@ -210,10 +209,10 @@ def test_a_home_without_write_permission(tmp_path: Path) -> None:
     assert done.stdout == f"cannot create {home}/lake: Permission denied; set MTS_HOME to a folder you own\n"
 
 
-def test_files_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prices: Table) -> None:
-    """The place of the files is stored in the lake; a store that does not answer ends a write with one line.
+def test_an_object_store_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and endpoint come from the environment; the error is one line and names the address that was tried.
 
-    The environment's endpoint is not Amazon's, so buckets are named in the path. Nobody listens there.
+    The endpoint is not Amazon's, so the bucket is named in the path. Nobody listens there.
     """
     for name, value in {
         "AWS_ACCESS_KEY_ID": "key",
@@ -223,16 +222,43 @@ def test_files_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "DUCKDB_S3_USE_SSL": "false",
     }.items():
         monkeypatch.setenv(name, value)
-    con = connect(read_only=False, settings=lake_at(tmp_path / "home", data_path="s3://bucket/mts/"))
-    con.execute("set http_retries = 0")
-    bootstrap(con, [prices])
-    options = dict(con.execute("select option_name, value from lake.options()").fetchall())
-    assert options["data_path"] == "s3://bucket/mts/"
-    with pytest.raises(LakeError, match="writing failed, nothing was stored") as caught:
+    with pytest.raises(LakeError, match="cannot attach the lake") as caught:
+        connect(read_only=False, settings=lake_at(tmp_path / "home", data_path="s3://bucket/mts/"))
+    assert "http://127.0.0.1:1/bucket/" in one_line(caught)
+    assert not (tmp_path / "home" / "lake.sqlite").exists()
+
+
+def test_files_that_cannot_be_written(con: duckdb.DuckDBPyConnection, prices: Table, settings: Settings) -> None:
+    """A folder that vanished, a full disk: one line, and the lake goes on where it was."""
+    (settings.home / "lake" / "raw").write_text("a file where a folder must be")
+    with pytest.raises(
+        LakeError, match=r"writing failed, nothing was stored: IO Error: .*lake/raw/price_points"
+    ) as caught:
         replace_frame(con, prices, [day_slice(0)], price_frame(0, 1.0), Origin("a", "", "", ""))
-    assert "http://127.0.0.1:1/bucket/mts/raw/price_points/" in one_line(caught)
-    assert con.execute("select count(*) from price_points").fetchall() == [(0,)]
-    con.close()
+    one_line(caught)
+    (settings.home / "lake" / "raw").unlink()
+    assert replace_frame(con, prices, [day_slice(0)], price_frame(0, 1.0), Origin("a", "", "", "")).rows_inserted == 24
+
+
+def test_two_lakes_do_not_share_a_data_path(settings: Settings, put: Callable[..., Replaced], tmp_path: Path) -> None:
+    """The second one would delete the first one's files as orphans one day; it is not even made."""
+    put(0, 1.0)
+    intruder = lake_at(tmp_path / "intruder", data_path=settings.data_path)
+    with pytest.raises(LakeError, match=r"the files below .*/home/lake/ are another lake's") as caught:
+        connect(read_only=False, settings=intruder)
+    assert "MTS_DATA_PATH" in one_line(caught)
+    assert not (tmp_path / "intruder" / "lake.sqlite").exists()
+
+
+def test_a_wrong_data_path_is_noticed_by_a_writer(
+    settings: Settings, con: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """An existing lake is pointed at the folder of another one."""
+    assert con.execute("select 1").fetchone()
+    other = lake_at(tmp_path / "other")
+    connect(read_only=False, settings=other).close()
+    with pytest.raises(LakeError, match="are another lake's"):
+        connect(read_only=False, settings=lake_at(settings.home, data_path=other.data_path))
 
 
 def test_a_session_is_the_same_lake(settings: Settings, put: Callable[..., Replaced]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -254,6 +255,18 @@ def test_maintenance_waits_for_a_writer(start: Callable[..., subprocess.Popen[st
     assert hear(holder) == "held"
     with pytest.raises(LakeLockedError, match=f"process {holder.pid} "):
         maintain(load_settings(**settings.model_dump() | {"lock_wait_s": 0.2}))
+
+
+def test_a_copied_lake_keeps_house_for_itself(con: Con, put: Put, settings: Settings, tmp_path: Path) -> None:
+    """Maintenance of a copy, e.g. a backup that was opened, deletes the copy's old files and none of the original's."""
+    for price in range(3):
+        put(0, float(price))
+    con.close()
+    copy = load_settings(home=tmp_path / "copy", catalog="", data_path="")
+    shutil.copytree(settings.home, copy.home)
+    files = parquet_files(settings)
+    assert maintain(copy, now=much_later()).files_deleted >= 2
+    assert parquet_files(settings) == files
 
 
 @dataclass

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.xdist_group("lake_postgres")
 
 Start = Callable[..., subprocess.Popen[str]]
 USER = "mts"
+DATABASE = "postgres"
 
 
 def binary(name: str) -> str:
@@ -49,7 +50,7 @@ def server_user() -> str | None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Folder of the socket of a server that trusts everybody who can reach it."""
-    programs = {name: binary(name) for name in ("initdb", "postgres", "pg_isready", "createdb")}
+    programs = {name: binary(name) for name in ("initdb", "postgres", "pg_isready", "psql")}
     user = server_user()
     folder = tempfile.mkdtemp(prefix="mts-pg-")
     if user:
@@ -72,17 +73,17 @@ def server() -> Iterator[str]:
         while subprocess.run([programs["pg_isready"], "-q", "-h", folder], check=False).returncode:
             assert process.poll() is None, "the server ended"
         yield folder
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
     shutil.rmtree(folder)
 
 
 @pytest.fixture
 def settings(server: str, tmp_path: Path) -> Settings:
-    """A lake in a database of its own; overrides the SQLite one for every test below."""
-    database = f"lake_{abs(hash(tmp_path))}"
-    subprocess.run([binary("createdb"), "-h", server, "-U", USER, database], check=True)
-    conninfo = f"host={server} user={USER} password=secret dbname={database}"
-    return load_settings(home=tmp_path / "home", catalog=f"postgres:{conninfo}", data_path="", lock_wait_s=60)
+    """A lake in an emptied database; overrides the SQLite one for every test below."""
+    empty = "drop schema public cascade; create schema public"
+    subprocess.run([binary("psql"), "-q", "-h", server, "-U", USER, "-d", DATABASE, "-c", empty], check=True)
+    conninfo = f"host={server} user={USER} password=secret dbname={DATABASE}"
+    return load_settings(home=tmp_path / "home", catalog=f"postgres:{conninfo}", data_path="", lock_wait_s=300)
 
 
 # What a SQLite catalog keeps, a Postgres catalog keeps as well.

@@ -10,6 +10,8 @@ import pytest
 from mts_dagster.errors import LakeError, SchemaChangedError
 from mts_dagster.lake import write
 from mts_dagster.lake.tables import bootstrap
+from mts_dagster.lake.transaction import Origin
+from mts_dagster.lake.views import missing_views, replace_view
 from mts_dagster.schemas import Column, Table
 
 SMALL = Table(
@@ -160,3 +162,15 @@ def test_names_that_ducklake_needs_are_refused(con: duckdb.DuckDBPyConnection) -
     table = replace(SMALL, columns=(*SMALL.columns, Column("snapshot_id", "BIGINT", "Mine.", nullable=True)))
     with pytest.raises(LakeError, match=r"contract of raw\.small has a column snapshot_id"):
         bootstrap(con, [table])
+
+
+def test_a_view_is_made_once_and_changed_by_name(stored: duckdb.DuckDBPyConnection) -> None:
+    """It has no rows of its own, is missing until it was made, and takes a new query without a new name."""
+    view = replace(SMALL, schema="staging", name="small_view")
+    assert missing_views(stored, [view]) == [view]
+    origin = Origin("staging/small_view", "run", "v1", "")
+    replace_view(stored, view, "select id from raw.small", origin)
+    assert missing_views(stored, [view]) == []
+    assert stored.execute("select id from small_view order by id").fetchall() == [(1,), (2,)]
+    replace_view(stored, view, "select id * 10 as id from raw.small", origin)
+    assert stored.execute("select id from staging.small_view order by id").fetchall() == [(10,), (20,)]

@@ -75,7 +75,7 @@ def _no_faults_stay(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def filled(market: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Seven weeks of market and macro, signals of the last eleven days. To look at, not to change."""
-    world = World(market, simulated_settings(market, tmp_path_factory.mktemp("filled") / "home", universe_size=4))
+    world = World(market, settings_of(market, tmp_path_factory.mktemp("filled") / "home"))
 
     def fill(bench: Workbench) -> None:
         collect_macro(bench, HISTORY)
@@ -94,13 +94,18 @@ def copied(filled: World, tmp_path: Path) -> World:
     """A copy of the filled lake that a test may spoil."""
     home = tmp_path / "home"
     shutil.copytree(filled.settings.home, home)
-    return World(filled.simulator, simulated_settings(filled.simulator, home, universe_size=4))
+    return World(filled.simulator, settings_of(filled.simulator, home))
 
 
 @pytest.fixture
 def empty(market: Simulator, tmp_path: Path) -> World:
     """No lake yet."""
     return World(market, simulated_settings(market, tmp_path / "home"))
+
+
+def settings_of(market: Simulator, home: Path) -> Settings:
+    """With a coin that has no perpetual."""
+    return simulated_settings(market, home, coins=("bitcoin", "tether"))
 
 
 def days_back(count: int) -> Days:

@@ -40,7 +40,7 @@ ASSETS = [
     "staging/stg_fred__macro_data",
 ]
 FILES_NOT_TABLES = {"signals/signal_files"}
-JOBS = {"universe", "market", "macro", "sql_models", "signals", "maintenance"}
+JOBS = {"universe", "market", "market_models", "macro", "macro_models", "sql_models", "signals", "maintenance"}
 SCHEDULES = {
     "universe_hourly": "universe",
     "market_hourly": "market",

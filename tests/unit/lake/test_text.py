@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mts_dagster.lake.text import first_line, listed, quoted, redacted
+from mts_dagster.lake.text import listed, one_line, quoted, redacted
 
 
 @pytest.mark.parametrize(
@@ -23,16 +23,21 @@ def test_passwords_are_hidden(text: str, safe: str) -> None:
     assert redacted(text) == safe
 
 
-def test_first_line_is_one_line_without_password() -> None:
-    """What the driver says below the first line, and the password in it, never reach a message."""
-    assert first_line(RuntimeError("cannot reach password=secret\n\tIs the server running?")) == (
-        "cannot reach password=***"
-    )
+def test_a_message_becomes_one_line_without_password() -> None:
+    """The reason often stands in the second line."""
+    error = RuntimeError("Failed to commit password=secret\n\tdatabase is locked\n")
+    assert one_line(error) == "Failed to commit password=***; database is locked"
+
+
+def test_duckdbs_picture_of_the_statement_is_left_out() -> None:
+    """A caret below a statement means nothing in one line."""
+    error = RuntimeError("Binder Error: no column x\n\nLINE 1: select x\n               ^")
+    assert one_line(error) == "Binder Error: no column x"
 
 
 def test_an_error_without_text_still_says_something() -> None:
     """The kind of the error stands in for its message."""
-    assert first_line(TimeoutError()) == "TimeoutError"
+    assert one_line(TimeoutError()) == "TimeoutError"
 
 
 def test_quotes_are_doubled() -> None:
