@@ -267,7 +267,7 @@ async def _sidecar(
             if marker is not None:
                 sidecar.pipeline.resume(marker)
                 for name in {covered.exchange for covered in marker.covered} - set(settings.exchanges):
-                    sidecar.pipeline.settle(name, set(), sidecar.started_ns)
+                    sidecar.pipeline.settle(name, (), set(), sidecar.started_ns)
             stack.enter_context(_low_latency())
             yield sidecar
 

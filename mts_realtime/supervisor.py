@@ -198,8 +198,8 @@ class Supervisor:
                 self._reported.add((exchange.name, error.symbol))
                 log.error("%s", error)
         plans = exchange.plan(found.instruments, self._feeds)
-        wanted = {subscription.topic for plan in plans for subscription in plan.subscriptions}
-        pipeline.settle(exchange.name, wanted | missing | self._carried(exchange.name), now_ns)
+        wanted = [subscription for plan in plans for subscription in plan.subscriptions]
+        pipeline.settle(exchange.name, wanted, missing | self._carried(exchange.name), now_ns)
         return [instrument for instrument in found.instruments if instrument.venue_symbol not in known]
 
     def _carried(self, exchange: str) -> set[str]:
