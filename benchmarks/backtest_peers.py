@@ -6,7 +6,6 @@ What belongs here: making it when it is first needed, and where it is. It is apa
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import venv
@@ -18,7 +17,7 @@ ENGINES = ("vectorbt==1.2.0", "backtesting==0.6.6", "backtrader==1.9.78.123")
 
 def engines_python() -> Path:
     """Return the interpreter that has the engines, whether it exists yet or not."""
-    return Path(os.environ.get("MTS_PEER_ENGINES_PYTHON", FOLDER / "bin" / "python"))
+    return FOLDER / "bin" / "python"
 
 
 def installed_engines() -> Path:

@@ -40,7 +40,7 @@ TERMS = Assumptions(
 def peers() -> Path:
     """Return the interpreter of the peers' environment."""
     python = engines_python()
-    command = [python, "-c", "import backtesting, vectorbt"]
+    command = [str(python), "-c", "import backtesting, vectorbt"]
     there = python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
     if not there:
         pytest.skip(f"no vectorbt and backtesting.py at {python}: python -m benchmarks.backtest_speed installs them")
