@@ -11,7 +11,7 @@ An SMA 20/50 cross with fees and next-open fills, on seeded random walks:
 
 Each case runs in fresh processes, ours and the peers' in turn, and the fastest of its repetitions counts, since a
 shared machine is never equally fast for long: read the ratios. The engines end with the same equity to 1e-9 where they
-size alike, which ``tests/crosscheck`` shows. The peers are installed into ``.venv-peers`` when first needed.
+size alike, which ``tests/crosscheck`` shows. The peers are installed into ``.venv-peer-engines`` when first needed.
 
     python -m benchmarks.backtest_speed [--rounds 2] [--json results.json] [--slow]
 
@@ -30,12 +30,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.backtest_peers import installed_engines
 from benchmarks.machine import describe
-from benchmarks.peers import python_with
 
 FOLDER = Path(__file__).resolve().parent
 OURS, THEIRS = "backtest_speed_ours.py", "backtest_speed_peers.py"
-PEERS = ("vectorbt==1.2.0", "backtesting==0.6.6", "backtrader==1.9.78.123")
 Measured = dict[str, float]
 
 
@@ -102,7 +101,7 @@ def fastest(into: Measured, found: Measured) -> None:
 
 def measure(rounds: int, *, slow: bool) -> tuple[Measured, Measured]:
     """Run all cases in turn; return our measurements and the peers'."""
-    peers = python_with(*PEERS)
+    peers = installed_engines()
     ours: Measured = {}
     theirs: Measured = {}
     for _ in range(rounds):

@@ -8,6 +8,7 @@ again). No socket, no file, no clock: time comes with the calls, so a capture gi
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mts_realtime.detector import Detector, Market
@@ -22,7 +23,7 @@ from mts_realtime.topics import BookTopic, MarketTopic, Topic
 from mts_realtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mts_realtime.analytics.opportunities import Change, Opportunity
     from mts_realtime.analytics.signals import Signal
@@ -78,8 +79,11 @@ class Pipeline:
         self._record = record
         self._started_ns = started_ns
         self._covered: dict[tuple[str, str], Covered] = {}
+        self._settled: set[str] = set()
         self._grid_ns = settings.sample_interval_ns
         self._tick_lag_ns = self._grid_ns // 4
+        self._ahead_grid_ns = 0
+        self._ahead: Iterator[Topic] = iter(())
         samples = max(1, int(settings.flush_interval_ns * 0.8) // self._grid_ns)
         self._flush_ns = samples * self._grid_ns
         self._tick_at_ns = self._next_grid(started_ns) + self._tick_lag_ns
@@ -95,10 +99,10 @@ class Pipeline:
             topic = self._new_topic(exchange, session, subscription, at_ns)
             session.topics[subscription.topic] = topic
             key = (plan.exchange, subscription.topic)
-            self._covered[key] = topic.covered
+            if key not in self._covered:
+                self._promise(topic.covered, self._started_ns)
             if key not in self.active:
                 self._activate(topic)
-                self.ledger.open(topic.covered, self._started_ns, GapReason.STARTING)
         self.sessions[session_id] = session
         return session
 
@@ -108,12 +112,29 @@ class Pipeline:
             self._covered[gap.covered.exchange, gap.covered.topic] = gap.covered
             self.ledger.open(gap.covered, gap.start_ns, gap.reason)
 
-    def settle(self, exchange: str, topics: set[str], at_ns: int) -> None:
-        """The plan for an exchange is known: what the process before collected and this one will not, ends here."""
+    def settle(self, exchange: str, subscriptions: Iterable[Subscription], keep: set[str], at_ns: int) -> None:
+        """The plan for an exchange is known: what is in it is missing until data comes, what is not is forgotten.
+
+        Args:
+            exchange: Name of the exchange.
+            subscriptions: What will be collected. Of the first plan it was promised since the start of the process.
+            keep: Further topics that are still collected or declared missing.
+            at_ns: When.
+        """
+        since_ns = at_ns if exchange in self._settled else self._started_ns
+        self._settled.add(exchange)
+        wanted = {subscription.topic: subscription for subscription in subscriptions}
         for key, covered in list(self._covered.items()):
-            if key[0] == exchange and key[1] not in topics:
+            if key[0] == exchange and key[1] not in wanted and key[1] not in keep:
                 del self._covered[key]
                 self.ledger.close(covered, at_ns)
+        for topic, subscription in wanted.items():
+            if (exchange, topic) not in self._covered:
+                self._promise(Covered.by(subscription), since_ns)
+
+    def _promise(self, covered: Covered, since_ns: int) -> None:
+        self._covered[covered.exchange, covered.topic] = covered
+        self.ledger.open(covered, since_ns, GapReason.STARTING)
 
     def close_session(self, session: Session, at_ns: int, reason: str = GapReason.DISCONNECTED) -> None:
         """A connection is gone, and with it the state of its topics."""
@@ -125,6 +146,7 @@ class Pipeline:
         for topic in session.topics.values():
             key = (session.plan.exchange, topic.subscription.topic)
             if self.active.get(key) is topic:
+                self._sample(topic, at_ns)
                 self._lose(topic, reason)
                 del self.active[key]
                 self._promote(key)
@@ -240,6 +262,7 @@ class Pipeline:
         active = self.active[topic.subscription.instrument.exchange, topic.subscription.topic]
         if active.live and topic.position() < active.position():
             return
+        self._sample(active, topic.good_ns)
         due_ns = active.sample_due_ns if active.live else self._next_grid(topic.good_ns)
         active.active = False
         active.retired = True
@@ -323,6 +346,19 @@ class Pipeline:
 
     # Time
 
+    def sample_ahead(self, now_ns: int, most: int) -> None:
+        """Sample some books whose grid time has passed, so that little is left for the next tick.
+
+        A book that had no event since its grid time is still as it was then, so it does not matter when it is
+        sampled. Only to be called when no received frame waits to be handled.
+        """
+        grid_ns = now_ns // self._grid_ns * self._grid_ns
+        if grid_ns != self._ahead_grid_ns:
+            self._ahead_grid_ns = grid_ns
+            self._ahead = iter(list(self.active.values()))
+        for topic in islice(self._ahead, most):
+            self._sample(topic, grid_ns)
+
     def advance(self, now_ns: int) -> None:
         """Time has come this far. Every grid time in between is dealt with, in order."""
         while self._tick_at_ns <= now_ns and not self.finished:
@@ -346,11 +382,14 @@ class Pipeline:
     def _sample_all(self, until_ns: int) -> None:
         """Write what is due and was not written by an event of its own."""
         for topic in list(self.active.values()):
-            if topic.live and topic.sample_due_ns <= until_ns:
-                if isinstance(topic, BookTopic):
-                    self.sample_book(topic, until_ns)
-                elif isinstance(topic, MarketTopic):
-                    self.sample_ticker(topic, until_ns)
+            self._sample(topic, until_ns)
+
+    def _sample(self, topic: Topic, until_ns: int) -> None:
+        if topic.active and topic.live and topic.sample_due_ns <= until_ns:
+            if isinstance(topic, BookTopic):
+                self.sample_book(topic, until_ns)
+            elif isinstance(topic, MarketTopic):
+                self.sample_ticker(topic, until_ns)
 
     def _lose(self, topic: Topic, reason: str) -> None:
         """The topic is not known any more: its gap starts where the good data ended."""
@@ -377,6 +416,7 @@ class Pipeline:
         if isinstance(topic, BookTopic) and topic.live:
             key = (session.plan.exchange, GapReason.OVERLOAD)
             self.broken[key] = self.broken.get(key, 0) + 1
+            self._sample(topic, received_ns)
             self._lose(topic, GapReason.OVERLOAD)
             self._watchdog.ask_again(self.sessions[topic.session_id], topic, GapReason.OVERLOAD, received_ns)
 

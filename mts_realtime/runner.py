@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -52,6 +53,9 @@ _MOST_BATCHES = 30
 """Batches that may wait for a disk that hangs; beyond, books and tickers of new ones are given up and declared."""
 _GC_THRESHOLDS = (50_000, 50, 100)
 """Rarely: nearly everything here dies by reference counting, and a full collection costs more than a frame may."""
+
+_SWITCH_INTERVAL_S = 0.001
+"""Longest that the disk thread keeps the interpreter from the event loop; Python's default is five times that."""
 
 
 class Sidecar:
@@ -234,15 +238,18 @@ def _landing_of_our_own(settings: RealtimeSettings) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_garbage_collector() -> Iterator[None]:
-    before = gc.get_threshold()
+def _low_latency() -> Iterator[None]:
+    """Keep the garbage collector and the disk thread from holding the event loop up."""
+    thresholds, interval_s = gc.get_threshold(), sys.getswitchinterval()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        sys.setswitchinterval(interval_s)
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 
@@ -260,8 +267,8 @@ async def _sidecar(
             if marker is not None:
                 sidecar.pipeline.resume(marker)
                 for name in {covered.exchange for covered in marker.covered} - set(settings.exchanges):
-                    sidecar.pipeline.settle(name, set(), sidecar.started_ns)
-            stack.enter_context(_quiet_garbage_collector())
+                    sidecar.pipeline.settle(name, (), set(), sidecar.started_ns)
+            stack.enter_context(_low_latency())
             yield sidecar
 
 

@@ -107,7 +107,7 @@ class RealtimeSettings(BaseSettings):
     )
     inbox_frames: int = Field(20_000, ge=100, description="Frames that may wait; above this books are shed.")
     conflate_frames: int = Field(
-        2_000, ge=10, description="Waiting frames above which book pictures conflate to the latest."
+        5_000, ge=10, description="Waiting frames above which book pictures conflate to the latest."
     )
     quarantine_max_bytes: int = Field(10 * 2**20, ge=1024, description="Size of the quarantine file, bytes.")
 

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TIMER_S = 0.05
+_TIMER_S = 0.02
+_SAMPLES_AHEAD = 300
+"""Books sampled at once between grid times: about two milliseconds of work."""
 _HANDOVER_LOOK_S = 0.1
 _ROTATION_JITTER = 0.1
 _FIVE_MINUTES_MS = 300_000
@@ -133,7 +135,9 @@ class Supervisor:
         while True:
             await asyncio.sleep(_TIMER_S)
             if not len(self._shell.inbox):
-                self._shell.pipeline.advance(self._shell.clock.now_ns())
+                now_ns = self._shell.clock.now_ns()
+                self._shell.pipeline.sample_ahead(now_ns, _SAMPLES_AHEAD)
+                self._shell.pipeline.advance(now_ns)
             self._shell.clock.follow()
 
     async def _keep_exchange(self, exchange: Exchange) -> None:
@@ -194,8 +198,8 @@ class Supervisor:
                 self._reported.add((exchange.name, error.symbol))
                 log.error("%s", error)
         plans = exchange.plan(found.instruments, self._feeds)
-        wanted = {subscription.topic for plan in plans for subscription in plan.subscriptions}
-        pipeline.settle(exchange.name, wanted | missing | self._carried(exchange.name), now_ns)
+        wanted = [subscription for plan in plans for subscription in plan.subscriptions]
+        pipeline.settle(exchange.name, wanted, missing | self._carried(exchange.name), now_ns)
         return [instrument for instrument in found.instruments if instrument.venue_symbol not in known]
 
     def _carried(self, exchange: str) -> set[str]:

@@ -6,6 +6,9 @@ importing it costs a quarter of a second, so nothing that Dagster loads at start
 Numba keys a cached function by the source of its own file. The rules are spread over several files that are
 compiled into one function, so a change of ``rules.py`` would leave a stale ``kernel.py`` behind. The cache
 folder is therefore named after a digest of all of them.
+
+Two options (``_nrt``, ``no_cfunc_wrapper``) are numba's own and promised for no later version, so its version is
+bounded in the project file.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ tests are skipped.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.backtest_peers import engines_python
 from mts_dagster.backtest.config import Assumptions, Fills, InstrumentRules, Venue
 from mts_dagster.backtest.layout import EventKind, FloatArray
 from mts_dagster.backtest.market import MarketData, market_from_arrays
 from mts_dagster.backtest.signals import commands_from_targets
 from mts_dagster.backtest.simulation import Simulation, simulate
 
-ROOT = Path(__file__).resolve().parents[2]
 CAPITAL = 100_000.0
 FEE_BPS = 10.0
 FEE = FEE_BPS / 10_000
@@ -40,10 +39,9 @@ TERMS = Assumptions(
 @pytest.fixture(scope="module")
 def peers() -> Path:
     """Return the interpreter of the peers' environment."""
-    python = Path(os.environ.get("MTS_PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
-    there = (
-        python.exists() and subprocess.run([python, "-c", "import backtesting, vectorbt"], check=False).returncode == 0
-    )
+    python = engines_python()
+    command = [str(python), "-c", "import backtesting, vectorbt"]
+    there = python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
     if not there:
         pytest.skip(f"no vectorbt and backtesting.py at {python}: python -m benchmarks.backtest_speed installs them")
     return python

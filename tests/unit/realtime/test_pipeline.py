@@ -137,6 +137,7 @@ def test_ticks_and_frames_give_the_same_rows(bench: Callable[..., Bench]) -> Non
         session = b.open(b.plan("bybit"))
         for at, raw in frames:
             if advances:
+                b.pipeline.sample_ahead(at - 1, 300)
                 b.pipeline.advance(at - 1)
             b.pipeline.handle(session, raw, at)
         b.pipeline.finish(START + 8 * S)
@@ -259,6 +260,27 @@ def test_disconnect_drops_state_and_is_a_gap(bench: Callable[..., Bench]) -> Non
     b.pipeline.finish(START + 2100 * MS)
     assert b.gaps()[1:] == [("disconnected", 0.1, 1.3)]
     assert b.grid() == [2.0]
+
+
+def test_row_of_a_grid_time_before_the_disconnect_is_not_lost(bench: Callable[..., Bench]) -> None:
+    """The connection ends between a grid time and the tick after it: the book was known at the grid time."""
+    b = bench()
+    session = b.open(b.plan("bybit"))
+    b.pipeline.handle(session, snapshot(), START + 100 * MS)
+    b.pipeline.close_session(session, START + 1100 * MS)
+    b.pipeline.finish(START + 2 * S)
+    assert b.grid() == [1.0]
+
+
+def test_row_at_a_hand_over_shows_the_book_before_it(bench: Callable[..., Bench]) -> None:
+    """The old connection knew the book at the grid time; the new one takes over a moment later, already further."""
+    b = bench()
+    plan = b.plan("bybit")
+    old, new = b.open(plan), b.open(plan, START + 1)
+    b.pipeline.handle(old, snapshot(10), START + 100 * MS)
+    b.pipeline.handle(new, snapshot(12), START + 1100 * MS)
+    b.pipeline.finish(START + 1200 * MS)
+    assert [row["sequence_id"] for row in b.rows("order_book")] == [10]
 
 
 def test_rotation_hands_over_without_a_gap_or_a_double(bench: Callable[..., Bench]) -> None:
@@ -387,9 +409,19 @@ def test_topics_no_longer_wanted_end_with_the_new_plan(bench: Callable[..., Benc
     gone = Covered("bybit", "OLDUSDT", "orderbook.50.OLDUSDT", ("order_book",))
     silent = OpenGap(gone, START - 90 * S, "silence")
     b.pipeline.resume(Marker(until_ns=START - 60 * S, clean=True, covered=[], open_gaps=[silent]))
-    b.pipeline.settle("bybit", {BYBIT_BOOK}, START)
+    b.pipeline.settle("bybit", b.plan("bybit").subscriptions, set(), START)
     b.pipeline.finish(START + S)
-    assert b.gaps() == [("silence", -90.0, 0.0)]
+    assert b.gaps() == [("silence", -90.0, 0.0), ("starting", 0.0, 1.0)]
+
+
+def test_planned_topic_is_missing_even_if_no_connection_opens(bench: Callable[..., Bench]) -> None:
+    """The first plan counts from the start of the process, a symbol found later from then on."""
+    b = bench()
+    b.pipeline.settle("bybit", b.plan("bybit").subscriptions, set(), START + S)
+    both = b.plan("bybit", symbols=("BTCUSDT", "ETHUSDT")).subscriptions
+    b.pipeline.settle("bybit", both, set(), START + 2 * S)
+    b.pipeline.finish(START + 3 * S)
+    assert b.gaps() == [("starting", 0.0, 3.0), ("starting", 2.0, 3.0)]
 
 
 def test_lasting_gap_shows_every_hour(bench: Callable[..., Bench]) -> None:
