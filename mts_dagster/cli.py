@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ app = typer.Typer(
 
 DAY_FORMAT = "%Y-%m-%d"
 DEFAULT_DAYS = 30
+LIST_OPTIONS = ("--coins", "--indicators")
 USAGE = 2
 INTERRUPTED = 130
 
@@ -42,7 +44,7 @@ def collect(
     start: StartOption = None,
     end: EndOption = None,
     coins: Annotated[
-        list[str] | None, typer.Option("--coins", help="CoinGecko ids, comma separated; default: all tracked.")
+        list[str] | None, typer.Option("--coins", help="CoinGecko ids, several if you like; default: all tracked.")
     ] = None,
 ) -> None:
     """Pull rankings, price points and klines into the lake and rebuild the bars made of them."""
@@ -60,7 +62,7 @@ def collect_macro(
     end: EndOption = None,
     indicators: Annotated[
         list[str] | None,
-        typer.Option("--indicators", help="FRED series ids, comma separated; default: all configured."),
+        typer.Option("--indicators", help="FRED series ids, several if you like; default: all configured."),
     ] = None,
 ) -> None:
     """Pull macro series from FRED into the lake and rebuild the daily calendar made of them."""
@@ -169,8 +171,21 @@ def parse_day(option: str, text: str) -> date:
         raise UsageError(f"{option} {text!r} is not a day; write it as YYYY-MM-DD, e.g. 2024-01-31") from None
 
 
+def repeat_lists(arguments: Sequence[str]) -> list[str]:
+    """Turn ``--coins a b`` into ``--coins a --coins b``, the form that Typer takes."""
+    given: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument if argument in LIST_OPTIONS else ""
+        elif option and given[-1] != option:
+            given.append(option)
+        given.append(argument)
+    return given
+
+
 def split_list(values: list[str] | None) -> list[str] | None:
-    """Accept ``--coins a,b`` and ``--coins a --coins b``."""
+    """Accept commas between the values of an option too."""
     if values is None:
         return None
     parts = [part.strip().lower() if part.islower() else part.strip() for value in values for part in value.split(",")]
@@ -182,7 +197,7 @@ def main() -> None:
     # A service manager's stop is a Ctrl-C: what was started is stopped too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = app(standalone_mode=False)
+        code = app(repeat_lists(sys.argv[1:]), standalone_mode=False)
         if code == INTERRUPTED:  # Typer's own translation of Ctrl-C
             raise KeyboardInterrupt  # noqa: TRY301 - into ours
     except typer.TyperException as error:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from mts_dagster.cli import parse_day, parse_days, split_list
+from mts_dagster.cli import parse_day, parse_days, repeat_lists, split_list
 from mts_dagster.errors import UsageError
 from mts_dagster.runs import Days, range_tags
 
@@ -87,3 +87,18 @@ def test_what_is_no_day_names_option_and_form(text: str) -> None:
 def test_lists_are_comma_separated_or_repeated(given: list[str] | None, expected: list[str] | None) -> None:
     """Both forms of an option that takes several values."""
     assert split_list(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("collect --coins bitcoin ethereum --days 3", "collect --coins bitcoin --coins ethereum --days 3"),
+        ("collect --coins bitcoin,ethereum", "collect --coins bitcoin,ethereum"),
+        ("collect --days 3 --coins bitcoin", "collect --days 3 --coins bitcoin"),
+        ("collect-macro --indicators VIXCLS DFF", "collect-macro --indicators VIXCLS --indicators DFF"),
+        ("sql --json query", "sql --json query"),
+    ],
+)
+def test_several_values_may_follow_a_list_option(typed: str, read: str) -> None:
+    """Blanks between values mean what repeating the option means; other options keep their one value."""
+    assert repeat_lists(typed.split()) == read.split()
