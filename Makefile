@@ -39,5 +39,5 @@ format: $(STAMP) ## Put the code into the house's form
 bench: $(STAMP) ## Measure; results are explained in benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-clean: ## Remove the environment and the demo's data
-	rm -rf $(VENV) $(DEMO_HOME)
+clean: ## Remove the environments and the demo's data
+	rm -rf $(VENV) .venv-peers .venv-peer-engines $(DEMO_HOME)

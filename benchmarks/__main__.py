@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SUITES = ("history", "lake_writes", "dagster_events")
+SUITES = ("history", "lake_writes", "dagster_events", "backtest_speed")
 
 for name in SUITES:
     sys.stdout.write(f"\n== {name}\n")

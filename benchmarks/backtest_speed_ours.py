@@ -46,11 +46,13 @@ MINUTE_NS = 60_000_000_000
 
 def crossed(close: Array) -> Targets:
     """Return 1 while the fast average is above the slow one; both come from one running total."""
-    total = np.concatenate([[0.0], np.cumsum(close)])
+    total = np.zeros(len(close) + 1)
+    np.cumsum(close, out=total[1:])
     fast = total[SLOW:] - total[SLOW - FAST : -FAST]
+    fast *= SLOW / FAST
     slow = total[SLOW:] - total[:-SLOW]
     above = np.zeros(len(close), np.int8)
-    np.greater(fast * SLOW, slow * FAST, out=above[SLOW - 1 :].view(np.bool_))
+    np.greater(fast, slow, out=above[SLOW - 1 :].view(np.bool_))
     return above
 
 

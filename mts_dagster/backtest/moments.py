@@ -116,9 +116,9 @@ def hold_equally(mark: FloatArray, out: FloatArray) -> None:
     bars, assets = mark.shape
     out[:] = 0.0
     for asset in range(assets):
-        bought = math.nan
-        for t in range(bars):
-            price = mark[t, asset]
-            if math.isnan(bought) and price > 0.0:
-                bought = price
-            out[t] += (price / bought if price > 0.0 else 1.0) / assets
+        listed = 0
+        while listed < bars and math.isnan(mark[listed, asset]):
+            out[listed] += 1.0 / assets
+            listed += 1
+        for t in range(listed, bars):
+            out[t] += mark[t, asset] / mark[listed, asset] / assets

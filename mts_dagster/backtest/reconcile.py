@@ -6,7 +6,6 @@ rules.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -72,6 +71,11 @@ class Reconciliation:
             )
 
 
+def exact_sum(values: FloatArray) -> float:
+    """Return a sum whose own rounding is far below a millionth of a dollar."""
+    return float(np.sum(values, dtype=np.longdouble))
+
+
 def reconcile(
     capital: float, events: NDArray[np.void], cash: float, equity: float, last_marks: FloatArray
 ) -> Reconciliation:
@@ -84,19 +88,20 @@ def reconcile(
         equity: Equity at the last close.
         last_marks: Last price of each asset.
     """
-    fills = events[events["kind"] == EventKind.FILL]
-    funding = events[events["kind"] == EventKind.FUNDING]
-    paid = fills["quantity"] * fills["price"]
-    held = np.bincount(fills["asset"], weights=fills["quantity"], minlength=len(last_marks))
+    fills = np.flatnonzero(events["kind"] == EventKind.FILL)
+    funding = np.flatnonzero(events["kind"] == EventKind.FUNDING)
+    quantity = events["quantity"][fills]
+    paid = quantity * events["price"][fills]
+    held = np.bincount(events["asset"][fills], weights=quantity, minlength=len(last_marks))
     known = np.isfinite(last_marks)
     largest = max(capital, float(np.abs(events["balance"]).max(initial=0.0)), float(np.abs(paid).max(initial=0.0)))
     return Reconciliation(
         start_usd=capital,
-        fills_usd=-math.fsum(paid.tolist()),
-        fees_usd=-math.fsum(fills["fee"].tolist()),
-        funding_usd=math.fsum(funding["cash"].tolist()),
+        fills_usd=-exact_sum(paid),
+        fees_usd=-exact_sum(events["fee"][fills]),
+        funding_usd=exact_sum(events["cash"][funding]),
         end_usd=cash,
-        positions_usd=math.fsum(held[known] * last_marks[known]),
+        positions_usd=exact_sum(held[known] * last_marks[known]),
         equity_usd=equity,
         tolerance_usd=max(TOLERANCE_USD, FLOAT_RESIDUE * largest),
     )

@@ -73,7 +73,7 @@ def buy_hold_of(market: MarketData) -> FloatArray:
 
 def lots_of(simulation: Simulation) -> FloatArray:
     """Return the lot size of each asset."""
-    return np.ascontiguousarray(np.asarray(simulation.terms.instruments)["lot"])
+    return np.array(np.asarray(simulation.terms.instruments)["lot"])  # a copy: one type for any number of assets
 
 
 def trades_of(simulation: Simulation) -> NDArray[np.void]:
