@@ -22,6 +22,7 @@ import requests
 from mts_dagster import cli
 from mts_dagster.lake import write
 from mts_dagster.lake.shared import session
+from mts_dagster.runs import range_tags
 from mts_dagster.settings import REPOSITORY, get_settings
 from mts_simulator.faults import Fault
 from mts_simulator.simulator import Simulator
@@ -390,14 +391,31 @@ def test_simulate_tells_its_addresses_and_stops_when_told(tmp_path: Path) -> Non
         assert process.wait(PATIENCE_S) == 0
 
 
-def ask_ui(port: int, query: str) -> dict[str, Any]:
+def ask_ui(port: int, query: str, **values: object) -> dict[str, Any]:
     """Ask the webserver's GraphQL."""
-    answer = requests.post(f"http://127.0.0.1:{port}/graphql", json={"query": query}, timeout=PATIENCE_S)
+    asked = {"query": query, "variables": values}
+    answer = requests.post(f"http://127.0.0.1:{port}/graphql", json=asked, timeout=PATIENCE_S)
     return dict(answer.json()["data"])
 
 
+def launch(port: int, job: str, tags: dict[str, str]) -> str:
+    """Start a run as the UI does; its id."""
+    launched = ask_ui(
+        port,
+        "mutation($run: ExecutionParams!) { launchRun(executionParams: $run) "
+        "{ ... on LaunchRunSuccess { run { runId } } } }",
+        run={
+            "selector": {"jobName": job, "repositoryName": "__repository__", "repositoryLocationName": "mts"},
+            "runConfigData": "{}",
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        },
+    )
+    return str(launched["launchRun"]["run"]["runId"])
+
+
 def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
-    """Webserver, daemon and simulator: the UI knows our assets and schedules; SIGTERM ends them all, with code 0."""
+    """Webserver, daemon, simulator: the UI knows our assets and runs our jobs; SIGTERM ends them all, with code 0."""
     with running("up", "--simulated", "--port", "0", env={"MTS_HOME": str(tmp_path / "home")}) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -423,6 +441,11 @@ def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
             ),
             "the scheduler's heartbeat",
         )
+        run = launch(port, "universe", range_tags("2024-02-19", "2024-02-20"))
+        status = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+        ended = {"SUCCESS", "FAILURE", "CANCELED"}
+        wait_until(lambda: ask_ui(port, status, run=run)["runOrError"]["status"] in ended, "the end of the run")
+        assert ask_ui(port, status, run=run)["runOrError"]["status"] == "SUCCESS"
         below = descendants(process.pid)
         assert len(below) >= 4
         process.send_signal(signal.SIGTERM)
