@@ -6,12 +6,13 @@ What belongs here: command lines, environments and ports. What the processes do 
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from honcho.manager import Manager
@@ -23,6 +24,9 @@ from mts_dagster.settings import REPOSITORY, Settings, load_settings
 
 LOOPBACK = "127.0.0.1"
 STOP_WAIT_S = 10
+# The webserver binds its port seconds after it was picked. The system gives ports above these to connections that
+# begin meanwhile.
+PORTS_TO_PICK_FROM = range(20_000, 30_000)
 
 
 @contextmanager
@@ -69,13 +73,14 @@ def free_port(port: int) -> int:
     Raises:
         UsageError: it is taken.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            raise UsageError(f"port {port} is in use; choose another with --port or MTS_DAGSTER_PORT") from None
-        return int(probe.getsockname()[1])
+    tries = [port] if port else random.sample(PORTS_TO_PICK_FROM, len(PORTS_TO_PICK_FROM))
+    for number in tries:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind((LOOPBACK, number))
+                return number
+    raise UsageError(f"port {port} is in use; choose another with --port or MTS_DAGSTER_PORT")
 
 
 def _supervise(settings: Settings, addresses: dict[str, str], port: int) -> int:

@@ -278,14 +278,14 @@ def test_signals_without_a_lake_are_none(mts: Mts) -> None:
 Found = TypeVar("Found")
 
 
-def wait_until(condition: Callable[[], Found], what: str) -> Found:
-    """Poll; fail loudly."""
+def wait_until(condition: Callable[[], Found], what: str, told: Callable[[], object] = str) -> Found:
+    """Poll; fail loudly, with what is known then."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_S:.0f} s")
+    raise AssertionError(f"{what} did not happen within {PATIENCE_S:.0f} s; {told()}")
 
 
 def descendants(pid: int) -> set[int]:
@@ -398,6 +398,12 @@ def ask_ui(port: int, query: str, **values: object) -> dict[str, Any]:
     return dict(answer.json()["data"])
 
 
+LOADED = (
+    "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError "
+    "{ ... on PythonError { message } } } } } }"
+)
+
+
 def launch(port: int, job: str, tags: dict[str, str]) -> str:
     """Start a run as the UI does; its id."""
     launched = ask_ui(
@@ -422,16 +428,18 @@ def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
         assert first.startswith("Dagster UI on http://127.0.0.1:")
         port = int(first.split("127.0.0.1:")[1].split()[0])
         # A pipe that nobody reads would block the processes that write to it.
-        reader = threading.Thread(target=process.stdout.read)
+        told: list[str] = []
+        reader = threading.Thread(target=lambda lines=process.stdout: told.extend(lines))
         reader.start()
 
         def assets() -> list[str]:
+            assert process.poll() is None, told
             with suppress(requests.ConnectionError):
                 nodes = ask_ui(port, "{ assetNodes { assetKey { path } } }")["assetNodes"]
                 return ["/".join(node["assetKey"]["path"]) for node in nodes]
             return []
 
-        assert "signals/trading_signals" in wait_until(assets, "the UI's answer")
+        assert "signals/trading_signals" in wait_until(assets, "the UI's answer", lambda: (ask_ui(port, LOADED), told))
         assert requests.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE_S).status_code == 200
         daemons = "{ instance { daemonHealth { allDaemonStatuses { daemonType healthy } } } }"
         wait_until(
