@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_HOME := data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test format bench clean
+.PHONY: help install demo up test format bench soak clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ format: $(STAMP) ## Put the code into the house's form
 
 bench: $(STAMP) ## Measure; results are explained in benchmarks/README.md
 	$(BIN)/python -m benchmarks
+
+soak: $(STAMP) ## Ten minutes of the sidecar with a random fault every few seconds
+	$(BIN)/python benchmarks/realtime_soak.py --minutes 10
 
 clean: ## Remove the environments and the demo's data
 	rm -rf $(VENV) .venv-peers .venv-peer-engines $(DEMO_HOME)

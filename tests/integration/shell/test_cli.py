@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 import requests
@@ -318,18 +317,14 @@ def running(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[s
         cwd=REPOSITORY,
         start_new_session=True,
     )
-    below: set[int] = set()
-    try:
-        with process:
-            try:
-                yield process
-            finally:
-                below = descendants(process.pid)
-                process.kill()
-    finally:
-        for pid in below:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    with process:
+        try:
+            yield process
+        finally:
+            # Whoever holds the other end of a pipe has to go before this end can be closed.
+            for pid in (*descendants(process.pid), process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_mistake_in_a_real_process(tmp_path: Path, market: Simulator) -> None:
