@@ -24,6 +24,7 @@ from mts_dagster.lake import write
 from mts_dagster.lake.shared import session
 from mts_dagster.runs import range_tags
 from mts_dagster.settings import REPOSITORY, get_settings
+from mts_realtime.landing import list_segments, read_segments
 from mts_simulator.faults import Fault
 from mts_simulator.simulator import Simulator
 from tests.conftest import simulated_settings
@@ -416,9 +417,43 @@ def launch(port: int, job: str, tags: dict[str, str]) -> str:
     return str(launched["launchRun"]["run"]["runId"])
 
 
+def test_stream_takes_lists_and_ends_in_order(tmp_path: Path, market: Simulator) -> None:
+    """``mts stream --symbols A B`` writes segments of both; SIGTERM ends it with code 0 and nothing half-written."""
+    env = {**market.env(), "MTS_HOME": str(tmp_path / "home"), "MTS_FEED_PORT": "0"}
+    landing = tmp_path / "home" / "landing"
+    with running("stream", "--exchanges", "bybit", "--symbols", "BTCUSDT", "ETHUSDT", env=env) as process:
+        wait_until(lambda: list_segments(landing, "order_book") or process.poll() is not None, "a segment")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+    books = read_segments(list_segments(landing, "order_book"), "order_book")
+    assert set(books["symbol"].to_pylist()) == {"BTCUSDT", "ETHUSDT"}
+    assert set(books["exchange"].to_pylist()) == {"bybit"}
+    assert list(landing.rglob(".*.tmp")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--sybmols", "BTCUSDT"], "unrecognized arguments: --sybmols BTCUSDT"),
+        (["--exchanges", "kraken"], "setting MTS_EXCHANGES: allowed are binance and bybit, not kraken"),
+        (["--symbols"], "argument --symbols: expected at least one argument"),
+    ],
+)
+def test_a_mistake_of_stream_is_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
+    """Code 2, one line on stderr."""
+    env = {**os.environ, "MTS_HOME": str(tmp_path / "home")}
+    done = subprocess.run([MTS, "stream", *arguments], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"mts stream: {told}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
-    """Webserver, daemon, simulator: the UI knows our assets and runs our jobs; SIGTERM ends them all, with code 0."""
-    with running("up", "--simulated", "--port", "0", env={"MTS_HOME": str(tmp_path / "home")}) as process:
+    """Webserver, daemon, sidecar, simulator: the UI runs our jobs, books land; SIGTERM ends them all, with code 0."""
+    home = tmp_path / "home"
+    env = {"MTS_HOME": str(home), "MTS_FEED_PORT": "0"}
+    with running("up", "--simulated", "--port", "0", env=env) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         assert first.startswith("Dagster UI on http://127.0.0.1:")
@@ -451,7 +486,8 @@ def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
         wait_until(lambda: ask_ui(port, status, run=run)["runOrError"]["status"] in ended, "the end of the run")
         assert ask_ui(port, status, run=run)["runOrError"]["status"] == "SUCCESS"
         below = descendants(process.pid)
-        assert len(below) >= 4
+        assert len(below) >= 5
+        wait_until(lambda: list_segments(home / "landing", "order_book"), "a segment of order books")
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
         reader.join()
@@ -460,7 +496,8 @@ def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
 
 def test_up_can_be_stopped_while_it_starts(tmp_path: Path) -> None:
     """Ctrl-C a moment after the start leaves nothing behind either."""
-    with running("up", "--simulated", "--port", "0", env={"MTS_HOME": str(tmp_path / "home")}) as process:
+    env = {"MTS_HOME": str(tmp_path / "home"), "MTS_FEED_PORT": "0"}
+    with running("up", "--simulated", "--port", "0", env=env) as process:
         below = wait_until(lambda: descendants(process.pid), "the simulator's start")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE_S)
