@@ -33,6 +33,9 @@ SQL_TYPES = {
     "datetime64[ns]": "DATE",
 }
 
+# What a column of a SQL model may be; lists are written by no frame.
+KNOWN_SQL_TYPES = {*SQL_TYPES.values(), "DOUBLE[]"}
+
 # DuckDB reports some types by their long name.
 SQL_TYPE_NAMES = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
 

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     )
 
     history_start: date = Field(date(2021, 1, 1), description="First day partition (UTC).")
+    stream_start: date = Field(date(2026, 1, 1), description="Day of the first hour partition (UTC).")
     coins: TextList = Field(
         ("bitcoin", "ethereum", "binancecoin"), description="CoinGecko ids that are always tracked."
     )
@@ -101,6 +102,15 @@ class Settings(BaseSettings):
     http_circuit_failures: int = Field(5, ge=1, description="Failures in a row after which a host is left alone.")
     http_circuit_reset_s: float = Field(30.0, gt=0, description="How long it is left alone before one new try.")
 
+    landing_dir: Path = Field(Path(), description="Folder of the sidecar's segments. Default: landing/ in home.")
+    landing_runs_per_tick: int = Field(4, ge=1, description="Hours that one tick of the landing sensor starts at most.")
+    landing_running_hour_minutes: float = Field(
+        10.0, gt=0, description="Least pause between two runs of the hour that is still running, minutes."
+    )
+    landing_keep_days: float = Field(
+        3.0, gt=0, description="Segments stay this long after their hour; only stored ones are deleted."
+    )
+
     dagster_port: int = Field(3000, ge=0, le=65535, description="Port of the Dagster UI.")
 
     @field_validator("coins", "kline_intervals", "kline_venues", "macro_indicators", "strategy_folders", mode="before")
@@ -119,6 +129,7 @@ class Settings(BaseSettings):
             values = {**values, "home": home}
             values["catalog"] = values.get("catalog") or f"sqlite:{home / 'lake.sqlite'}"
             values["data_path"] = values.get("data_path") or f"{home / 'lake'}/"
+            values["landing_dir"] = Path(values.get("landing_dir") or home / "landing").expanduser().resolve()
         return values
 
     @property
@@ -130,6 +141,11 @@ class Settings(BaseSettings):
     def report_folder(self) -> Path:
         """Folder of the tear sheets."""
         return self.home / "reports"
+
+    @property
+    def segment_quarantine(self) -> Path:
+        """Folder of segments that could not be read, each with its reason beside it."""
+        return self.home / "quarantine" / "landing"
 
     @property
     def signal_folder(self) -> Path:

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from mts_realtime.errors import LandingError
@@ -250,6 +249,8 @@ def read_segment(segment: Segment) -> pa.Table:
     Raises:
         LandingError: When the file cannot be read or has other columns; the message names it and the reason.
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - whoever only lists segments needs no reader
+
     try:
         table = pq.ParquetFile(segment.path).read()
     except (OSError, pa.ArrowException) as error:
@@ -299,6 +300,8 @@ def _write_segment(root: Path, dataset: str, exchange: str, hour: int, table: pa
     table = table.combine_chunks()
     milliseconds = pc.divide(pc.cast(table["timestamp"], pa.int64()), 1000)
     bounds = pc.min_max(milliseconds).as_py()
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=1, version="2.6")
     content = sink.getvalue()

@@ -15,6 +15,7 @@ from mts_dagster.lake.shared import session
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.views import missing_views
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.schemas import TABLES, Table
 from mts_dagster.settings import Settings
 from mts_dagster.sources.clients import Clients
@@ -27,7 +28,7 @@ def build_resources(
     settings: Settings, project: Project, strategy_tables: Sequence[Table]
 ) -> dict[str, dg.ResourceDefinition | LakeIOManager]:
     """Resources of all assets, by name."""
-    tables = {**TABLES, **{table.name: table for table in strategy_tables}}
+    tables = {**TABLES, **LIVE_TABLES, **{table.name: table for table in strategy_tables}}
 
     @dg.resource(description="Settings; the lake that they name exists and has all tables when a step gets them.")
     def ready_settings(_context: dg.InitResourceContext) -> Settings:

@@ -26,7 +26,7 @@ from mts_dagster.settings import Settings, get_settings
 
 ALIAS = "lake"
 METADATA = f"__ducklake_metadata_{ALIAS}"  # DuckLake's own tables in the catalog, for questions it has no function for
-SCHEMAS = ("raw", "staging", "marts", "signals", "realtime", "backtests", "quality")
+SCHEMAS = ("raw", "staging", "marts", "signals", "live", "backtests", "quality")
 LOCK_VARIABLE = "mts_lock_place"
 LOCK_WAIT_VARIABLE = "mts_lock_wait_s"
 SQLITE_BUSY_TIMEOUT_MS = 5_000

@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from mts_dagster.schemas import SQL_TYPES, Column
+from mts_dagster.schemas import KNOWN_SQL_TYPES, Column
 from mts_dagster.sql_models.errors import SqlModelError
 from mts_dagster.sql_models.lineage import ColumnLineage, column_lineage
 from mts_dagster.sql_models.model import DataTest, Dependency, Model, Source
@@ -341,8 +341,8 @@ def _schema(path: str, config: ModelConfig) -> str:
 
 def _sql_type(path: str, data_type: str) -> str:
     sql_type = data_type.upper()
-    if sql_type not in SQL_TYPES.values():
-        known = ", ".join(sorted({known.lower() for known in SQL_TYPES.values()}))
+    if sql_type not in KNOWN_SQL_TYPES:
+        known = ", ".join(sorted(known.lower() for known in KNOWN_SQL_TYPES))
         raise SqlModelError(path, f"data_type {data_type} is not used in the lake; there are {known}")
     return sql_type
 

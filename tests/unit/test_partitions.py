@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mts_dagster.errors import UsageError
 from mts_dagster.lake.slices import Slice
-from mts_dagster.partitions import DAY_FORMAT, midnight, slices_of, split_key
+from mts_dagster.partitions import DAY_FORMAT, hour_key, hourly, midnight, slices_of, split_key
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 def utc(text: str) -> datetime:
@@ -45,6 +45,21 @@ def test_a_gap_begins_a_new_slice() -> None:
     ]
 
 
+def test_hours_are_slices_of_an_hour() -> None:
+    """Neighbours over midnight are one slice, a missing hour begins a new one."""
+    assert slices_of(["2026-01-31-23:00", "2026-02-01-00:00", "2026-02-01-02:00"]) == [
+        Slice(utc("2026-01-31T23:00"), utc("2026-02-01T01:00")),
+        Slice(utc("2026-02-01T02:00"), utc("2026-02-01T03:00")),
+    ]
+
+
+def test_the_running_hour_has_a_partition() -> None:
+    """The sidecar's newest rows belong to it; the key is the one that Dagster gives."""
+    assert hour_key(utc("2026-11-20T13:59:59")) == "2026-11-20-13:00"
+    before, newest, after = hour_key(datetime.now(UTC)), hourly.get_last_partition_key(), hour_key(datetime.now(UTC))
+    assert newest in (before, after)
+
+
 def test_coins_and_days_are_one_slice_of_all_coins() -> None:
     """A full grid of coins and neighbouring days is one statement."""
     keys = [coin_key(coin, day) for coin in ("ethereum", "bitcoin") for day in ("2024-01-01", "2024-01-02")]
@@ -67,12 +82,13 @@ def test_no_keys_are_refused() -> None:
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
-        ("2024-01-31", (None, date(2024, 1, 31))),
-        (coin_key("bitcoin", "2024-01-31"), ("bitcoin", date(2024, 1, 31))),
-        (dg.MultiPartitionKey({"indicator": "VIXCLS", "date": "2024-01-31"}), ("VIXCLS", date(2024, 1, 31))),
+        ("2024-01-31", (None, utc("2024-01-31"), DAY)),
+        ("2026-01-31-23:00", (None, utc("2026-01-31T23:00"), HOUR)),
+        (coin_key("bitcoin", "2024-01-31"), ("bitcoin", utc("2024-01-31"), DAY)),
+        (dg.MultiPartitionKey({"indicator": "VIXCLS", "date": "2024-01-31"}), ("VIXCLS", utc("2024-01-31"), DAY)),
     ],
 )
-def test_a_key_splits_into_member_and_day(key: str, expected: tuple[str | None, date]) -> None:
+def test_a_key_splits_into_member_and_window(key: str, expected: tuple[str | None, datetime, timedelta]) -> None:
     """Whichever side of ``date`` Dagster sorts the other dimension to."""
     assert split_key(key) == expected
 
