@@ -11,6 +11,8 @@ from typing import Any
 
 import dagster as dg
 
+from mts_dagster.defs.backtests.assets import build_backtest_assets
+from mts_dagster.defs.backtests.schedules import build_backtest_schedules
 from mts_dagster.defs.history import assets as history
 from mts_dagster.defs.history import schedules as history_schedules
 from mts_dagster.defs.macro import assets as macro
@@ -26,8 +28,9 @@ from mts_dagster.defs.sql_models.assets import (
     models_made_of,
     project_of,
 )
+from mts_dagster.research.subject import subjects_of
 from mts_dagster.settings import Settings, get_settings
-from mts_dagster.strategies.registry import load_strategies
+from mts_dagster.strategies.registry import load_aggregation, load_strategies
 
 SELECTION = dg.AssetSelection
 
@@ -39,9 +42,11 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
     pulls = [history.coin_universe, history.price_points, history.klines, macro.macro_data]
     models = build_model_assets(project)
     market_models = SELECTION.assets(*models_made_of(project, MARKET_TABLES))
-    signals = build_signal_assets(strategies, project)
+    signals = build_signal_assets(strategies, project, load_aggregation(settings))
+    subjects = subjects_of(strategies, load_aggregation(settings))
+    folds, summary, walk_forward = build_backtest_assets(subjects, project)
     return dg.Definitions(
-        assets=[*pulls, *models, *signals],
+        assets=[*pulls, *models, *signals, folds, summary, walk_forward],
         asset_checks=build_checks(project, strategies),
         jobs=[
             dg.define_asset_job("universe", SELECTION.assets(history.coin_universe)),
@@ -51,6 +56,8 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             dg.define_asset_job("market_models", market_models),
             dg.define_asset_job("macro_models", SELECTION.assets(*models) - market_models),
             dg.define_asset_job("signals", SELECTION.assets(*models, *signals)),
+            dg.define_asset_job("backtests", SELECTION.assets(folds, summary)),
+            dg.define_asset_job("walk_forward", SELECTION.assets(walk_forward)),
             maintenance,
         ],
         schedules=[
@@ -59,6 +66,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             macro_schedules.macro_6_hourly,
             signal_schedules.sql_models_hourly,
             signal_schedules.signals_daily,
+            *build_backtest_schedules(subjects),
             maintenance_weekly,
         ],
         resources={
