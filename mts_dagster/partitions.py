@@ -38,7 +38,11 @@ indicators = dg.StaticPartitionsDefinition(list(_settings.macro_indicators))
 coin_daily = dg.MultiPartitionsDefinition({"coin": coins, "date": daily})
 # Folds of backtests; the running year exists, up to its last closed day.
 years = dg.TimeWindowPartitionsDefinition(
-    start=_settings.history_start.strftime(YEAR_FORMAT), fmt=YEAR_FORMAT, cron_schedule="0 0 1 1 *", timezone="UTC", end_offset=1
+    start=_settings.history_start.strftime(YEAR_FORMAT),
+    fmt=YEAR_FORMAT,
+    cron_schedule="0 0 1 1 *",
+    timezone="UTC",
+    end_offset=1,
 )
 indicator_daily = dg.MultiPartitionsDefinition({"indicator": indicators, "date": daily})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import duckdb
@@ -21,7 +21,7 @@ from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.snapshots import last_change
 from mts_dagster.lake.text import one_line
 from mts_dagster.research.subject import Subject
-from mts_dagster.schemas import TABLES, AggregatedSignals, Table, table_of
+from mts_dagster.schemas import AggregatedSignals, FundingRates, Table, table_of
 from mts_dagster.sql_models import Project
 from mts_dagster.strategies.base import Strategy
 from mts_dagster.strategies.config import suggestion
@@ -31,8 +31,6 @@ from mts_dagster.strategies.market import Market
 BARS = "ohlcv_daily"
 ONE_DAY = timedelta(days=1)
 WARM_UP = timedelta(days=7)  # of the bars: their interval, and the close before the first open
-# Which venue of the lake settles the funding of an instrument, by the first part of its venue's name.
-FUNDING = "funding_rates"
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Inputs:
 
     Attributes:
         bars: as ``backtest.market.market_from_frames`` takes them.
-        funding: likewise; None where the lake has none.
+        funding: likewise.
         signals: as ``backtest.signals.commands_from_signals`` takes them.
         market: The tables that the strategy saw; empty for the portfolio.
         without_bars: Assets of the config that have no bar in the window and are left out.
@@ -50,7 +48,7 @@ class Inputs:
     """
 
     bars: pd.DataFrame
-    funding: pd.DataFrame | None
+    funding: pd.DataFrame
     signals: pd.DataFrame
     market: Market
     without_bars: tuple[str, ...]
@@ -100,7 +98,9 @@ def _read(
             f"no decision of {subject.name} between {window}: run `mts signals` for these days and those before"
         )
     decided = pd.MultiIndex.from_frame(signals[["date", "asset"]])
-    days = pd.MultiIndex.from_arrays([inside["open_time"].dt.tz_localize(None).astype("datetime64[ns]"), inside["asset"]])
+    days = pd.MultiIndex.from_arrays(
+        [inside["open_time"].dt.tz_localize(None).astype("datetime64[ns]"), inside["asset"]]
+    )
     return Inputs(
         bars=bars,
         funding=read_funding(con, traded, replace(window, start=window.start - ONE_DAY), assumptions, snapshot),
@@ -119,7 +119,7 @@ def tables_read(project: Project, subject: Subject) -> list[Table]:
         if subject.strategy is None
         else [project.models[name].table() for name in subject.strategy.inputs]
     )
-    return [project.models[BARS].table(), *decided, *([TABLES[FUNDING]] if FUNDING in TABLES else [])]
+    return [project.models[BARS].table(), *decided, table_of(FundingRates)]
 
 
 def read_bars(con: duckdb.DuckDBPyConnection, project: Project, window: Slice, snapshot: int) -> pd.DataFrame:
@@ -148,20 +148,15 @@ def read_market(
     """The strategy's input tables, from its lookback before the window on."""
     shown = replace(window, start=window.start - timedelta(days=strategy.lookback_days))
     return Market(
-        {
-            name: read_slices(con, project.models[name].table(), [shown], snapshot=snapshot)
-            for name in strategy.inputs
-        }
+        {name: read_slices(con, project.models[name].table(), [shown], snapshot=snapshot) for name in strategy.inputs}
     )
 
 
 def read_funding(
     con: duckdb.DuckDBPyConnection, assets: Sequence[str], window: Slice, assumptions: Assumptions, snapshot: int
-) -> pd.DataFrame | None:
-    """Settlements of the venue on which each asset trades; None where the lake keeps no funding."""
-    if FUNDING not in TABLES:
-        return None
-    frame = read_slices(con, TABLES[FUNDING], [window], snapshot=snapshot)
+) -> pd.DataFrame:
+    """Regular settlements of the venue on which each asset trades: ``binance`` for ``binance_usdm``."""
+    frame = read_slices(con, table_of(FundingRates), [replace(window, members=tuple(assets))], snapshot=snapshot)
     venues = {asset: assumptions.instrument(asset).venue.partition("_")[0] for asset in assets}
     ours = frame[(frame["coin"].map(venues) == frame["venue"]) & (frame["kind"] == "regular")]
     return ours.rename(columns={"coin": "asset"})[["settled_at", "asset", "funding_rate"]]

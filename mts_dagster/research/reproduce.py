@@ -19,10 +19,9 @@ from mts_dagster.backtest.metrics import Trials
 from mts_dagster.lake.snapshots import require_snapshot
 from mts_dagster.research.runs import Request, Run, execute
 from mts_dagster.research.store import run_rows, stored_equity, stored_run
-from mts_dagster.research.subject import Subject
+from mts_dagster.research.subject import Subject, subject_named
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Project
-from mts_dagster.research.subject import subject_named
 
 TOLERANCE = 1e-9
 NOT_COMPARED = frozenset({"created_at", "lake_snapshot", "code_version", "run_id"})
@@ -117,9 +116,11 @@ def _compare_equity(con: duckdb.DuckDBPyConnection, run_id: str, variant: str, r
         return [Difference(variant, "closes", len(stored), len(found))]
     times = run.result.outcomes[variant].market.close_times()
     parted = _first_parting(stored, found)
-    return [] if parted is None else [
-        Difference(variant, f"equity at {times[parted]:%Y-%m-%d %H:%M}", stored[parted], found[parted])
-    ]
+    return (
+        []
+        if parted is None
+        else [Difference(variant, f"equity at {times[parted]:%Y-%m-%d %H:%M}", stored[parted], found[parted])]
+    )
 
 
 def _first_parting(stored: Sequence[float], found: Sequence[float]) -> int | None:

@@ -173,4 +173,3 @@ def replace_fields(assumptions: Assumptions, **changes: object) -> Assumptions:
 def at_midnight(moment: datetime) -> datetime:
     """Begin of the moment's UTC day: the end of the last closed one."""
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-

@@ -67,7 +67,9 @@ def store_runs(settings: Settings, runs: Sequence[Run], origin: Origin) -> None:
         replace_members(con, parts, "run_id", [run.run_id for run in runs], origin)
 
 
-def store_frame(settings: Settings, table: Table, frame: pd.DataFrame, strategies: Sequence[str], origin: Origin) -> None:
+def store_frame(
+    settings: Settings, table: Table, frame: pd.DataFrame, strategies: Sequence[str], origin: Origin
+) -> None:
     """Replace the rows of some strategies in ``backtest_summary`` or ``walk_forward``."""
     valid = validate_frame(table, frame)
     with session(settings, read_only=False) as con:

@@ -9,12 +9,12 @@ from datetime import datetime
 
 import pandas as pd
 
+from mts_dagster.errors import UsageError
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.snapshots import newest_snapshot
 from mts_dagster.research.runs import Request, at_midnight, load_assumptions
 from mts_dagster.research.subject import Subject
 from mts_dagster.research.tuning import open_bench, space_of, walk, walk_rows
-from mts_dagster.errors import UsageError
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Project
 

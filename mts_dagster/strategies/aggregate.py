@@ -193,9 +193,7 @@ def aggregate(
     # Plain rows: years of decisions are replayed each day, and a frame for each day and asset would take a hundredfold.
     for day, group in groupby(heard.to_dict("records"), key=itemgetter("date")):
         said = sorted(group, key=itemgetter("asset"))
-        votes = [
-            vote(str(asset), list(part), config, hedged) for asset, part in groupby(said, key=itemgetter("asset"))
-        ]
+        votes = [vote(str(asset), list(part), config, hedged) for asset, part in groupby(said, key=itemgetter("asset"))]
         choices = [sized(choice, moves.get((day, choice.asset)), config) for choice in votes]
         state, choices = held(pd.Timestamp(str(day)), choices, state, config)
         known = {name: max(row[name] for row in said) for name in ("timestamp", "available_at")}

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 GROUP = "backtests"
 BACKTESTS = dg.AssetKey([SCHEMA, "backtests"])
-READ = (("marts", "features_daily"), ("marts", "ohlcv_daily"), ("signals", "aggregated_signals"))
+READ = (
+    ("marts", "features_daily"),
+    ("marts", "ohlcv_daily"),
+    ("raw", "funding_rates"),
+    ("signals", "aggregated_signals"),
+)
 WALK_FOLDS, WALK_TRIALS = 4, 24
 MOST_PICTURES = 24  # of partitions in one run; each picture is some 50 kB in the event log
 VERSION = "1"

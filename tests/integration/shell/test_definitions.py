@@ -25,6 +25,7 @@ ASSETS = [
     "marts/macro_daily",
     "marts/ohlcv_daily",
     "raw/coin_universe",
+    "raw/funding_rates",
     "raw/klines",
     "raw/macro_data",
     "raw/price_points",

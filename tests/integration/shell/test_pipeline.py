@@ -41,6 +41,7 @@ SOME_DAYS = Days(LAST - timedelta(days=2), LAST)
     [
         ("raw.coin_universe", 51 * 4),
         ("raw.klines", 51 * 3 * 25),
+        ("raw.funding_rates", 51 * 3 * 2 * 3),
         ("marts.crypto_ohlcv", 51 * 4 * 24 - 1),
         ("marts.ohlcv_daily", 51 * 4 - 1),
         ("marts.features_daily", 51 * 4 - 1),
@@ -48,7 +49,7 @@ SOME_DAYS = Days(LAST - timedelta(days=2), LAST)
     ],
 )
 def test_every_day_has_its_rows(filled: World, table: str, rows: int) -> None:
-    """51 days, 4 coins of which 3 have perpetuals, 5 strategies on 3 coins over 11 days.
+    """51 days, 4 coins of which 3 have perpetuals, settled by 2 venues 3 times a day, 5 strategies over 11 days.
 
     The last hour of a coin that has samples alone is not over before a later sample says so.
     """
@@ -75,6 +76,12 @@ def test_a_coin_without_a_perpetual_lives_on_samples(filled: World) -> None:
 def test_the_first_venue_answers_everything(filled: World) -> None:
     """Bybit is asked for what Binance lacks, and it lacks nothing."""
     assert filled.rows("select distinct venue from raw.klines") == [("binance",)]
+
+
+def test_the_first_day_of_funding_knows_its_interval(filled: World) -> None:
+    """It comes from a settlement of the day before, which is not stored."""
+    assert filled.rows("select distinct interval_hours from raw.funding_rates") == [(8.0,)]
+    assert filled.rows("select min(settled_at) from raw.funding_rates") == [(datetime(2024, 1, 1, tzinfo=UTC),)]
 
 
 def test_a_day_filled_in_later_ranks_the_tracked_coins(filled: World) -> None:
