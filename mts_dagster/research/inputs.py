@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import duckdb
@@ -173,6 +173,21 @@ def require_assets(con: duckdb.DuckDBPyConnection, project: Project, assets: Seq
     for asset in assets:
         if asset not in known:
             raise UsageError(f"the lake has no bars of {asset!r}: {suggestion(asset, known)}; collect it first")
+
+
+def first_bar(con: duckdb.DuckDBPyConnection, project: Project, assets: Sequence[str]) -> date:
+    """The first day of which the lake has a bar of one of the assets.
+
+    Raises:
+        UsageError: it has none.
+    """
+    places = ", ".join("?" for _ in assets)
+    table = project.models[BARS].table().qualified
+    row = con.execute(f"select min(date) from {table} where coin in ({places})", list(assets)).fetchone()  # noqa: S608 - our model's name
+    if row is None or row[0] is None:
+        raise UsageError(f"the lake has no daily bars of {', '.join(assets)}: collect them first")
+    first: date = row[0]
+    return first
 
 
 def _nothing_there(

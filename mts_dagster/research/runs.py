@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Request:
     end: datetime
     assumptions: Assumptions
     fold_year: int | None = None
-    trials: Trials = Trials()
+    trials: Trials = field(default_factory=Trials)
 
     def __post_init__(self) -> None:
         if self.start >= self.end:

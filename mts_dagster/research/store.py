@@ -17,29 +17,27 @@ from mts_dagster.backtest_schemas import (
     BacktestEquity,
     BacktestEvents,
     BacktestFills,
-    BacktestRuns,
     BacktestSummary,
     BacktestTrades,
-    WalkForward,
 )
-from mts_dagster.errors import LakeNotFoundError, UsageError
-from mts_dagster.lake.connection import ALIAS
+from mts_dagster.errors import UsageError
 from mts_dagster.lake.replace import replace_members
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.snapshots import require_snapshot
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.validate import validate_frame
+from mts_dagster.research.pins import RUNS, is_stored
 from mts_dagster.research.runs import Run
 from mts_dagster.schemas import Table, table_of
 from mts_dagster.settings import Settings
 from mts_dagster.strategies.config import suggestion
 
-RUNS, EQUITY, FILLS, TRADES, EVENTS = (
-    table_of(model) for model in (BacktestRuns, BacktestEquity, BacktestFills, BacktestTrades, BacktestEvents)
+EQUITY, FILLS, TRADES, EVENTS = (
+    table_of(model) for model in (BacktestEquity, BacktestFills, BacktestTrades, BacktestEvents)
 )
 RESULT_TABLES = (RUNS, EQUITY, FILLS, TRADES, EVENTS)
-SUMMARY, WALKS = table_of(BacktestSummary), table_of(WalkForward)
+SUMMARY = table_of(BacktestSummary)
 SHOWN_RUNS = 5
 
 
@@ -121,29 +119,9 @@ def stored_equity(con: duckdb.DuckDBPyConnection, run_id: str, variant: str) -> 
     return [value for (value,) in con.execute(query, [run_id, variant]).fetchall()]
 
 
-def pinned_snapshots(settings: Settings) -> set[int]:
-    """Snapshots that stored results refer to: maintenance must keep them, or nothing could be reproduced."""
-    try:
-        with session(settings) as con:
-            present = [table for table in (RUNS, WALKS) if is_stored(con, table)]
-            queries = " union ".join(f"select lake_snapshot from {table.qualified}" for table in present)  # noqa: S608 - as above
-            return {int(snapshot) for (snapshot,) in con.execute(queries).fetchall()} if present else set()
-    except LakeNotFoundError:
-        return set()
-
-
 def has_runs(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the lake has the table of runs."""
     return is_stored(con, RUNS)
-
-
-def is_stored(con: duckdb.DuckDBPyConnection, table: Table) -> bool:
-    """Whether the lake has a table."""
-    row = con.execute(
-        "select count(*) from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?",
-        [ALIAS, table.schema, table.name],
-    ).fetchone()
-    return bool(row and row[0])
 
 
 def records(

@@ -71,9 +71,9 @@ def _folds_asset(
         owners=RESEARCH,
         tags={"domain": "backtests"},
         code_version=VERSION,
-        description="Each strategy traded over each year on daily bars, with fees, slippage and funding, as assumed and "
-        "under worse costs. A year warms up on the time before, starts flat, and ends at the last closed day. Results "
-        "are in backtest_runs, backtest_equity, backtest_fills, backtest_trades and backtest_events.",
+        description="Each strategy traded over each year on daily bars, with fees, slippage and funding, as assumed "
+        "and under worse costs. A year warms up on the time before, starts flat, and ends at the last closed day. "
+        "Results are in backtest_runs, backtest_equity, backtest_fills, backtest_trades and backtest_events.",
         metadata=_shown(table_of(BacktestRuns)),
     )
     @ends_in_failure
