@@ -17,7 +17,6 @@ from mts_dagster.backtest_schemas import (
     BacktestEquity,
     BacktestEvents,
     BacktestFills,
-    BacktestSummary,
     BacktestTrades,
 )
 from mts_dagster.errors import UsageError
@@ -37,7 +36,6 @@ EQUITY, FILLS, TRADES, EVENTS = (
     table_of(model) for model in (BacktestEquity, BacktestFills, BacktestTrades, BacktestEvents)
 )
 RESULT_TABLES = (RUNS, EQUITY, FILLS, TRADES, EVENTS)
-SUMMARY = table_of(BacktestSummary)
 SHOWN_RUNS = 5
 
 

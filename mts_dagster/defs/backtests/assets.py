@@ -152,7 +152,7 @@ def _summary_asset(names: Sequence[str]) -> dg.AssetsDefinition:
             frame = folds.summarise(con, names)
         if frame.empty:
             raise UsageError("there is no fold to summarise: materialise backtests first")
-        store.store_frame(settings, store.SUMMARY, frame, names, run_origin(context, VERSION))
+        store.store_frame(settings, table, frame, names, run_origin(context, VERSION))
         return dg.MaterializeResult(metadata={"strategies": frame["strategy"].nunique(), "table": in_markdown(frame)})
 
     return backtest_summary
@@ -194,7 +194,7 @@ def _walk_asset(
         start = midnight(settings.history_start)
         for name in names:
             frame = walks.walk_all(settings, project, subjects[name], start, datetime.now(UTC), WALK_FOLDS, WALK_TRIALS)
-            store.store_frame(settings, store.WALKS, frame, [name], run_origin(context, VERSION))
+            store.store_frame(settings, table, frame, [name], run_origin(context, VERSION))
             shown = frame[["test_start", "test_end", "parameters", "in_sample", "out_of_sample"]].round(2)
             context.add_asset_metadata(
                 {

@@ -168,7 +168,7 @@ def _portfolio_asset(
 def days_of(slices: Sequence[Slice]) -> pd.DatetimeIndex:
     """Every day of ``slices``, as the lake's DATE columns give them."""
     days = [pd.date_range(piece.start, piece.end, inclusive="left", tz="UTC").tz_localize(None) for piece in slices]
-    return days[0].append(days[1:])
+    return pd.DatetimeIndex([day for part in days for day in part])
 
 
 def _files_asset(project: Project) -> dg.AssetsDefinition:
