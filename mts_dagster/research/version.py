@@ -16,7 +16,7 @@ from mts_dagster.research.subject import Subject
 PACKAGE = Path(__file__).resolve().parent.parent
 SOURCES = ("backtest", "strategies")
 # They show results and make none.
-PRESENTATION = frozenset({"report.py", "pictures.py", "series.py", "publish.py"})
+PRESENTATION = frozenset({"report.py", "pictures.py", "series.py", "words.py", "publish.py"})
 DIGITS = 12
 
 
