@@ -21,6 +21,7 @@ from mts_dagster.defs.resources import build_resources
 from mts_dagster.defs.signals import schedules as signal_schedules
 from mts_dagster.defs.signals.assets import build_signal_assets, signal_table
 from mts_dagster.defs.sql_models.assets import (
+    MACRO_TABLES,
     MARKET_TABLES,
     build_model_assets,
     models_made_of,
@@ -39,6 +40,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
     market = [history.price_points, history.klines, history.funding_rates]
     models = build_model_assets(project)
     market_models = SELECTION.assets(*models_made_of(project, MARKET_TABLES))
+    macro_models = SELECTION.assets(*models_made_of(project, MACRO_TABLES)) - market_models
     signals = build_signal_assets(strategies, project)
     return dg.Definitions(
         assets=[history.coin_universe, *market, macro.macro_data, *models, *signals],
@@ -49,7 +51,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             dg.define_asset_job("macro", SELECTION.assets(macro.macro_data)),
             dg.define_asset_job("sql_models", SELECTION.assets(*models)),
             dg.define_asset_job("market_models", market_models),
-            dg.define_asset_job("macro_models", SELECTION.assets(*models) - market_models),
+            dg.define_asset_job("macro_models", macro_models),
             dg.define_asset_job("signals", SELECTION.assets(*models, *signals)),
             maintenance,
         ],

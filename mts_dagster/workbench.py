@@ -74,7 +74,7 @@ def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = N
     for coin in coins or registered_coins(bench.instance):
         with bench.step(f"price_points, klines, funding_rates of {coin}"):
             run_member_days(bench.definitions, bench.instance, "market", "coin", coin, days)
-    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily"):
+    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily, funding_daily"):
         run_days(bench.definitions, bench.instance, "market_models", days)
 
 
