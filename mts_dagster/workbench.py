@@ -6,20 +6,25 @@ shows, so whatever the command line did can be looked at, and repeated, there.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import dagster as dg
 from rich.console import Console
 
 from mts_dagster.definitions import build_definitions
+from mts_dagster.defs.realtime.sensors import was_ingested
 from mts_dagster.errors import UsageError
 from mts_dagster.instance.home import open_instance
+from mts_dagster.live.watch import Memory, Rules, look
 from mts_dagster.origin_guard import guard_origin
-from mts_dagster.runs import Days, end_dead_runs, register_coins, registered_coins, run_days, run_member_days
+from mts_dagster.partitions import midnight
+from mts_dagster.runs import Days, end_dead_runs, register_coins, registered_coins, run_days, run_hour, run_member_days
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sources.clients import Clients
 from mts_dagster.tracked import tracked_coins
@@ -107,6 +112,23 @@ def compute_signals(bench: Workbench, days: Days) -> None:
     bench.console.print(f"signals, {days} ({len(days)} days)", highlight=False)
     with bench.step("features_daily, strategies, trading_signals, signal files"):
         run_days(bench.definitions, bench.instance, "signals", days)
+
+
+def ingest_landing(bench: Workbench) -> int:
+    """Bring every hour of the landing folder into the lake that no run has brought in yet; return how many.
+
+    It decides as the landing sensor does, but waits for nothing: the running hour is taken as far as it is written.
+    """
+    rules = Rules(
+        most=sys.maxsize, pause=timedelta(0), settle=timedelta(0), first=midnight(bench.settings.stream_start)
+    )
+    found = look(bench.settings.landing_dir, Memory(), datetime.now(UTC), rules)
+    due = [hour for hour in found.due if not was_ingested(bench.instance, hour.content)]
+    bench.console.print(f"live data, {len(due)} hours of {bench.settings.landing_dir}", highlight=False)
+    for hour in due:
+        with bench.step(f"{hour.hour:%Y-%m-%d %H:00} UTC, {hour.segments} segments"):
+            run_hour(bench.definitions, bench.instance, hour.hour, hour.content)
+    return len(due)
 
 
 def _check_coins(bench: Workbench, coins: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ def _live_variables() -> dict[str, Any]:
     except SettingsError as error:
         raise ConfigError(str(error)) from None
     return {
-        "taker_fee_bps": {"binance": live.binance_taker_fee_bps, "bybit": live.bybit_taker_fee_bps},
+        "taker_fee_bps": live.taker_fees_bps,
         "funding_holding_hours": live.funding_holding_hours,
     }
 

@@ -65,7 +65,7 @@ def test_settings_find_their_variables() -> None:
         "history_start": settings.history_start.isoformat(),
         "kline_venues": list(settings.kline_venues),
         "bar_delay_s": settings.bar_delay_s,
-        "taker_fee_bps": {"binance": live.binance_taker_fee_bps, "bybit": live.bybit_taker_fee_bps},
+        "taker_fee_bps": live.taker_fees_bps,
         "funding_holding_hours": live.funding_holding_hours,
     }
     default, replaced = (load_project(REPOSITORY / "dbt_like_sql", values) for values in (None, given))
