@@ -6,19 +6,24 @@ shows, so whatever the command line did can be looked at, and repeated, there.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import dagster as dg
 from rich.console import Console
 
 from mts_dagster.definitions import build_definitions
+from mts_dagster.defs.realtime.sensors import was_ingested
 from mts_dagster.errors import UsageError
 from mts_dagster.instance.home import open_instance
+from mts_dagster.live.watch import Memory, Rules, look
 from mts_dagster.origin_guard import guard_origin
+from mts_dagster.partitions import midnight
 from mts_dagster.research.subject import all_subjects, tunable
 from mts_dagster.runs import (
     Days,
@@ -26,6 +31,7 @@ from mts_dagster.runs import (
     register_coins,
     registered_coins,
     run_days,
+    run_hour,
     run_member_days,
     run_members,
     run_strategy_years,
@@ -84,7 +90,7 @@ def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = N
     for coin in coins or registered_coins(bench.instance):
         with bench.step(f"price_points, klines, funding_rates of {coin}"):
             run_member_days(bench.definitions, bench.instance, "market", "coin", coin, days)
-    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily"):
+    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily, funding_daily"):
         run_days(bench.definitions, bench.instance, "market_models", days)
 
 
@@ -133,6 +139,23 @@ def run_walk_forward(bench: Workbench) -> None:
     names = tunable(all_subjects(bench.settings))
     with bench.step("walk_forward"):
         run_members(bench.definitions, bench.instance, "walk_forward", names[0], names[-1])
+
+
+def ingest_landing(bench: Workbench) -> int:
+    """Bring every hour of the landing folder into the lake that no run has brought in yet; return how many.
+
+    It decides as the landing sensor does, but waits for nothing: the running hour is taken as far as it is written.
+    """
+    rules = Rules(
+        most=sys.maxsize, pause=timedelta(0), settle=timedelta(0), first=midnight(bench.settings.stream_start)
+    )
+    found = look(bench.settings.landing_dir, Memory(), datetime.now(UTC), rules)
+    due = [hour for hour in found.due if not was_ingested(bench.instance, hour.content)]
+    bench.console.print(f"live data, {len(due)} hours of {bench.settings.landing_dir}", highlight=False)
+    for hour in due:
+        with bench.step(f"{hour.hour:%Y-%m-%d %H:00} UTC, {hour.segments} segments"):
+            run_hour(bench.definitions, bench.instance, hour.hour, hour.content)
+    return len(due)
 
 
 def _check_coins(bench: Workbench, coins: Sequence[str]) -> None:

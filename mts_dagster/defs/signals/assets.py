@@ -17,6 +17,7 @@ from mts_dagster.defs.common import RESEARCH, SINGLE_RUN, ends_in_failure
 from mts_dagster.lake.io_manager import column_schema
 from mts_dagster.lake.read import read_tables
 from mts_dagster.lake.slices import Slice
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.partitions import daily, midnight, slices_of
 from mts_dagster.schemas import TABLES, AggregatedSignals, Table, TradingSignals, table_of
 from mts_dagster.settings import Settings
@@ -43,10 +44,8 @@ def signal_table(strategy: Strategy[Any]) -> Table:
         StrategyError: the name belongs to a table of MTS.
     """
     name = f"{strategy.name}_signals"
-    if name in TABLES:
-        raise StrategyError(
-            f"strategy {strategy.name} needs another name: the table {TABLES[name].qualified} is not its own"
-        )
+    if taken := {**TABLES, **LIVE_TABLES}.get(name):
+        raise StrategyError(f"strategy {strategy.name} needs another name: the table {taken.qualified} is not its own")
     return replace(table_of(TradingSignals), name=name, description=strategy.description)
 
 
