@@ -9,20 +9,23 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Protocol
 
 import dagster as dg
 
 from mts_dagster.errors import MtsError, UsageError
-from mts_dagster.partitions import DAY_FORMAT, coins, daily
+from mts_dagster.partitions import DAY_FORMAT, coins, daily, hour_key
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 # Host and process id of a run of the command line: somebody sits and waits for it, and it ends with its process.
 PROCESS = "mts/process"
+# The job of all hour partitions, and the tag that says which segments of an hour a run brought in.
+LIVE_HOURS = "live_hours"
+SEGMENTS = "mts/segments"
 # Set once somebody stopped the awaited run of this process: steps that have not begun do not begin. Dagster itself
 # would retry a step that Ctrl-C ended, and go on with the others.
 STOPPED = threading.Event()
@@ -101,6 +104,40 @@ def run_member_days(
     return _run(definitions, instance, job, first, last)
 
 
+def run_strategy_years(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    strategies: tuple[str, str],
+    first_year: int,
+    last_year: int,
+) -> str:
+    """Run a job over all strategies from the first to the last of ``strategies`` and a range of years in one run."""
+    first, last = (
+        str(dg.MultiPartitionKey({"strategy": name, "year": str(year)}))
+        for name, year in zip(strategies, (first_year, last_year), strict=True)
+    )
+    return _run(definitions, instance, job, first, last)
+
+
+def run_members(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
+    """Run a job over the members of a dimension from ``first`` to ``last`` in one run; return its run id."""
+    return _run(definitions, instance, job, first, last)
+
+
+def run_hour(definitions: dg.Definitions, instance: dg.DagsterInstance, hour: datetime, content: str) -> str:
+    """Run the live assets of one hour; return the run id.
+
+    Args:
+        definitions: with the job.
+        instance: where the run is recorded.
+        hour: a moment of it.
+        content: the segments that it is meant to bring in, see ``live.watch``.
+    """
+    key = hour_key(hour)
+    return _run(definitions, instance, LIVE_HOURS, key, key, {SEGMENTS: content})
+
+
 def register_coins(instance: dg.DagsterInstance, ids: Iterable[str]) -> None:
     """Add coins to the coin dimension; known ones stay."""
     known = set(instance.get_dynamic_partitions(str(coins.name)))
@@ -144,11 +181,18 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
+def _run(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    first: str,
+    last: str,
+    tags: Mapping[str, str] | None = None,
+) -> str:
     STOPPED.clear()
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        tags={**range_tags(first, last), PROCESS: _this_process()},
+        tags={**range_tags(first, last), **(tags or {}), PROCESS: _this_process()},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )

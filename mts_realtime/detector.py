@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mts_realtime.analytics.anomalies import RollingScore, trend_per_minute
-from mts_realtime.analytics.arbitrage import Limits, assess, walk
-from mts_realtime.analytics.funding import HOUR_MS, FundingQuote, compare
-from mts_realtime.analytics.microstructure import BPS, imbalance_of_totals, spread_bps
+from mts_realtime.analytics.arbitrage import BOOK_LOST, EDGE_GONE, Limits, Side, judge, paying_ratio
+from mts_realtime.analytics.funding import HOUR_MS, FundingQuote, compare, quote_of
+from mts_realtime.analytics.microstructure import imbalance_of_totals, spread_bps
 from mts_realtime.analytics.opportunities import NS_PER_MS, Change, Opportunity, OpportunityTracker
 from mts_realtime.analytics.signals import Signal, SignalGate, SignalKind, confidence_of, strength_of
 
@@ -76,13 +76,22 @@ class Leg:
     __slots__ = ("buy_here", "buy_ratio", "other", "sell_here", "sell_ratio")
 
     def __init__(self, here: Market, other: Market, min_net_bps: float) -> None:
-        least = 1.0 + min_net_bps / BPS
         symbol = here.instrument.symbol
         self.other = other
         self.sell_here = (symbol, other.instrument.exchange, here.instrument.exchange)
         self.buy_here = (symbol, here.instrument.exchange, other.instrument.exchange)
-        self.sell_ratio = least * (1.0 + other.taker_fee_bps / BPS) / (1.0 - here.taker_fee_bps / BPS)
-        self.buy_ratio = least * (1.0 + here.taker_fee_bps / BPS) / (1.0 - other.taker_fee_bps / BPS)
+        self.sell_ratio = paying_ratio(other.taker_fee_bps, here.taker_fee_bps, min_net_bps)
+        self.buy_ratio = paying_ratio(here.taker_fee_bps, other.taker_fee_bps, min_net_bps)
+
+
+def limits_of(settings: RealtimeSettings) -> Limits:
+    """What the settings allow."""
+    return Limits(
+        min_net_bps=settings.arbitrage_min_net_bps,
+        max_notional_usd=settings.arbitrage_max_notional_usd,
+        max_age_ms=settings.arbitrage_max_age_ms,
+        max_skew_ms=settings.arbitrage_max_skew_ms,
+    )
 
 
 class Detector:
@@ -98,12 +107,7 @@ class Detector:
         self._on_signal = on_signal
         self._on_opportunity = on_opportunity
         self._ttl_ns = round(settings.signal_ttl_s * 1e9)
-        self._limits = Limits(
-            min_net_bps=settings.arbitrage_min_net_bps,
-            max_notional_usd=settings.arbitrage_max_notional_usd,
-            max_age_ms=settings.arbitrage_max_age_ms,
-            max_skew_ms=settings.arbitrage_max_skew_ms,
-        )
+        self._limits = limits_of(settings)
         self._gate = SignalGate()
         self.markets: dict[tuple[str, str], Market] = {}
         self.tracker = OpportunityTracker()
@@ -138,18 +142,18 @@ class Detector:
             if book.best_bid > other.best_ask * leg.sell_ratio:
                 self._seen(leg.sell_here, leg.other, market, at_ns)
             elif leg.sell_here in living:
-                self._gone(leg.sell_here, at_ns, "edge_gone")
+                self._gone(leg.sell_here, at_ns, EDGE_GONE)
             if other.best_bid > book.best_ask * leg.buy_ratio:
                 self._seen(leg.buy_here, market, leg.other, at_ns)
             elif leg.buy_here in living:
-                self._gone(leg.buy_here, at_ns, "edge_gone")
+                self._gone(leg.buy_here, at_ns, EDGE_GONE)
 
     def on_book_lost(self, market: Market, at_ns: int) -> None:
         """The book is not LIVE any more."""
         market.book = None
         for leg in market.legs:
-            self._gone(leg.sell_here, at_ns, "book_lost")
-            self._gone(leg.buy_here, at_ns, "book_lost")
+            self._gone(leg.sell_here, at_ns, BOOK_LOST)
+            self._gone(leg.buy_here, at_ns, BOOK_LOST)
 
     def on_tick(self, at_ns: int) -> None:
         """Time passed without events: opportunities on books that nobody updates are over."""
@@ -234,30 +238,15 @@ class Detector:
         if bought is None or sold is None:
             return
         levels = self._settings.sample_levels
-        asks, bids = bought.top(levels)[1], sold.top(levels)[0]
-        edge = walk(
-            *_columns(asks),
-            *_columns(bids),
-            buy_fee_bps=buy.taker_fee_bps,
-            sell_fee_bps=sell.taker_fee_bps,
-            min_net_bps=self._limits.min_net_bps,
-            max_notional_usd=self._limits.max_notional_usd,
-        )
-        if edge is None:
-            self._gone(key, at_ns, "edge_gone")
-            return
-        assessment = assess(
-            edge,
+        verdict = judge(
+            _side(buy, bought, bought.top(levels)[1], at_ns),
+            _side(sell, sold, sold.top(levels)[0], at_ns),
             self._limits,
-            buy_age_ms=(at_ns - bought.received_ns) / NS_PER_MS,
-            sell_age_ms=(at_ns - sold.received_ns) / NS_PER_MS,
-            skew_ms=float(bought.exchange_time_ms - sold.exchange_time_ms),
-            min_size_base=max(buy.instrument.min_size, sell.instrument.min_size),
-            min_notional_usd=max(buy.instrument.min_notional, sell.instrument.min_notional),
         )
-        if not assessment.feasible:
-            self._gone(key, at_ns, assessment.reasons[0])
+        if isinstance(verdict, str):
+            self._gone(key, at_ns, verdict)
             return
+        edge, assessment = verdict
         change, opportunity = self.tracker.observe(key, at_ns, edge, assessment)
         self._on_opportunity(change, opportunity)
         self._raise(
@@ -330,20 +319,29 @@ class Detector:
             self._on_signal(signal)
 
 
-def _columns(levels: Levels) -> tuple[list[float], list[float]]:
-    return [price for price, _ in levels], [size for _, size in levels]
+def _side(market: Market, book: OrderBook, levels: Levels, at_ns: int) -> Side:
+    """One side of the market's book as it is now."""
+    return Side(
+        prices=[price for price, _ in levels],
+        sizes=[size for _, size in levels],
+        fee_bps=market.taker_fee_bps,
+        age_ms=(at_ns - book.received_ns) / NS_PER_MS,
+        exchange_time_ms=book.exchange_time_ms,
+        min_size_base=market.instrument.min_size,
+        min_notional_usd=market.instrument.min_notional,
+    )
 
 
 def _quote(market: Market) -> FundingQuote | None:
     """The market's funding as one side of a comparison; ``None`` while something of it is unknown."""
     funding = market.funding
-    if funding is None or funding.funding_rate is None or not market.funding_hours or not funding.next_funding_ms:
+    if funding is None:
         return None
-    wait_ms = max(0, funding.next_funding_ms - funding.exchange_time_ms)
-    return FundingQuote(
-        exchange=market.instrument.exchange,
+    return quote_of(
+        market.instrument.exchange,
         rate=funding.funding_rate,
         interval_hours=market.funding_hours,
-        hours_to_settlement=wait_ms / HOUR_MS,
+        next_funding_ms=funding.next_funding_ms,
+        exchange_time_ms=funding.exchange_time_ms,
         taker_fee_bps=market.taker_fee_bps,
     )

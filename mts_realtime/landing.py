@@ -1,7 +1,7 @@
-"""The contract with Dagster: Parquet segments, their layout, schemas and names, and how to read them.
+"""The contract with Dagster: Parquet segments, their layout and names, and how to read them.
 
-What belongs here: everything that both sides have to agree on. Collecting rows and deciding when to write is
-``recorder``'s business.
+What belongs here: everything that both sides have to agree on, besides the columns (``datasets``). Collecting rows and
+deciding when to write is ``recorder``'s business.
 
 Layout, below the landing folder::
 
@@ -28,143 +28,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
+from mts_realtime.datasets import SCHEMAS, SORT_KEYS
 from mts_realtime.errors import LandingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CROSS_EXCHANGE = "cross"
-"""Exchange part of a segment's name when its rows concern several exchanges."""
-
 _MS_PER_HOUR = 3_600_000
-_TIME = pa.timestamp("us", tz="UTC")
-_LADDER = pa.list_(pa.field("element", pa.float64(), nullable=False))
-
-
-def _field(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"description": meaning})
-
-
-_EXCHANGE = _field("exchange", pa.string(), "Name of the exchange.")
-_SYMBOL = _field("symbol", pa.string(), "Our name of the instrument, equal on all exchanges.")
-_VENUE_SYMBOL = _field("venue_symbol", pa.string(), "The exchange's own name.")
-_EXCHANGE_TIME = _field("exchange_time", _TIME, "Exchange time of the newest update in the row.")
-_RECEIVED_AT = _field("received_at", _TIME, "When that update reached us.")
-
-SCHEMAS: dict[str, pa.Schema] = {
-    "order_book": pa.schema(
-        [
-            _field("timestamp", _TIME, "Grid time; the book as it was known just before."),
-            _EXCHANGE,
-            _SYMBOL,
-            _VENUE_SYMBOL,
-            _EXCHANGE_TIME,
-            _RECEIVED_AT,
-            _field("sequence_id", pa.int64(), "The exchange's number of that update."),
-            _field("cross_sequence_id", pa.int64(), "Its number comparable between streams.", nullable=True),
-            _field("update_count", pa.int32(), "Updates applied since the row before."),
-            _field("bid_prices", _LADDER, "Best bids, falling, quote currency."),
-            _field("bid_sizes", _LADDER, "Their sizes, base currency."),
-            _field("ask_prices", _LADDER, "Best asks, rising, quote currency."),
-            _field("ask_sizes", _LADDER, "Their sizes, base currency."),
-        ]
-    ),
-    "funding": pa.schema(
-        [
-            _field("timestamp", _TIME, "When it reached us."),
-            _EXCHANGE,
-            _SYMBOL,
-            _VENUE_SYMBOL,
-            _EXCHANGE_TIME,
-            _field("change", pa.string(), "Why the row exists: first, rate, settlement or sample."),
-            _field("mark_price", pa.float64(), "Mark price, quote currency."),
-            _field("index_price", pa.float64(), "Index price, quote currency.", nullable=True),
-            _field("funding_rate", pa.float64(), "Estimate for the coming settlement, fraction.", nullable=True),
-            _field("next_funding_time", _TIME, "The coming settlement.", nullable=True),
-            _field(
-                "funding_interval_hours",
-                pa.float64(),
-                "As the exchange states it, else as observed between settlements.",
-                nullable=True,
-            ),
-        ]
-    ),
-    "tickers": pa.schema(
-        [
-            _field("timestamp", _TIME, "Grid time; the ticker as it was known just before."),
-            _EXCHANGE,
-            _SYMBOL,
-            _VENUE_SYMBOL,
-            _EXCHANGE_TIME,
-            _RECEIVED_AT,
-            _field("last_price", pa.float64(), "Price of the newest trade, quote currency."),
-            _field("volume_24h_base", pa.float64(), "Volume of the trailing 24 hours, base currency."),
-            _field("turnover_24h_quote", pa.float64(), "The same in quote currency."),
-            _field("open_interest_base", pa.float64(), "Open contracts, base currency.", nullable=True),
-        ]
-    ),
-    "gaps": pa.schema(
-        [
-            _field("timestamp", _TIME, "Last moment of the gap."),
-            _field("dataset", pa.string(), "Dataset that misses rows."),
-            _EXCHANGE,
-            _SYMBOL,
-            _field("topic", pa.string(), "The exchange's name of the stream."),
-            _field("gap_start", _TIME, "From when on nothing is known."),
-            _field("gap_end", _TIME, "From when on it is known again, or has a gap row of its own."),
-            _field("reason", pa.string(), "Why, one word of a fixed list."),
-        ]
-    ),
-    "opportunities": pa.schema(
-        [
-            _field("timestamp", _TIME, "When the opportunity ended."),
-            _field("opportunity_id", pa.string(), "Unique name."),
-            _SYMBOL,
-            _field("buy_exchange", pa.string(), "Where the asks would be bought."),
-            _field("sell_exchange", pa.string(), "Where the bids would be sold into."),
-            _field("opened_at", _TIME, "First moment of the edge."),
-            _field("lifetime_ms", pa.float64(), "How long it lasted."),
-            _field("update_count", pa.int32(), "How often it was seen."),
-            _field("expired_reason", pa.string(), "Why it ended."),
-            _field("peak_net_bps", pa.float64(), "Best net edge, both taker fees paid."),
-            _field("peak_gross_bps", pa.float64(), "Gross edge at that moment."),
-            _field("peak_net_usd", pa.float64(), "Net profit at that moment."),
-            _field("peak_size_base", pa.float64(), "Size at that moment."),
-            _field("peak_buy_price", pa.float64(), "Average price paid at that moment."),
-            _field("peak_sell_price", pa.float64(), "Average price received at that moment."),
-            _field("confidence", pa.float64(), "Newest confidence, 0 to 1."),
-            _field("net_bps_after_50ms", pa.float64(), "Net edge left 50 ms after opening.", nullable=True),
-            _field("net_bps_after_250ms", pa.float64(), "Net edge left 250 ms after opening.", nullable=True),
-            _field("net_bps_after_1000ms", pa.float64(), "Net edge left 1 s after opening.", nullable=True),
-        ]
-    ),
-    "signals": pa.schema(
-        [
-            _field("timestamp", _TIME, "When the signal was raised."),
-            _field("kind", pa.string(), "What happened."),
-            _SYMBOL,
-            _field("exchanges", pa.string(), "Where, joined by a slash."),
-            _field("strength", pa.string(), "WEAK, MODERATE or STRONG."),
-            _field("confidence", pa.float64(), "0 to 1."),
-            _field("value", pa.float64(), "The measure that raised it."),
-            _field("threshold", pa.float64(), "The measure from which on it is raised."),
-            _field("unit", pa.string(), "Unit of both."),
-            _field("expires_at", _TIME, "Until when it counts."),
-            _field("detail", pa.string(), "Further facts, JSON."),
-        ]
-    ),
-}
-"""Columns of every dataset; the description of a column is in its metadata."""
-
-SORT_KEYS: dict[str, tuple[str, ...]] = {
-    "order_book": ("symbol", "timestamp"),
-    "funding": ("symbol", "timestamp", "exchange_time"),
-    "tickers": ("symbol", "timestamp"),
-    "gaps": ("dataset", "topic", "timestamp", "gap_start"),
-    "opportunities": ("opportunity_id",),
-    "signals": ("timestamp", "kind", "symbol", "exchanges"),
-}
-"""Order of the rows in a segment, so that equal rows give equal files."""
 
 
 class Segment(Struct, frozen=True, order=True):
@@ -191,7 +61,9 @@ class Segment(Struct, frozen=True, order=True):
     path: str
 
 
-def list_segments(root: Path, dataset: str, since: datetime | None = None) -> list[Segment]:
+def list_segments(
+    root: Path, dataset: str, since: datetime | None = None, until: datetime | None = None
+) -> list[Segment]:
     """Complete segments of a dataset, by hour and name.
 
     Only folders of hours at or after ``since`` are looked into, so a tick that knows its position stays fast with
@@ -201,20 +73,49 @@ def list_segments(root: Path, dataset: str, since: datetime | None = None) -> li
     Args:
         root: The landing folder.
         dataset: Name of the dataset.
-        since: Aware time; earlier hours are skipped. ``None`` lists everything.
+        since: Aware time; earlier hours are skipped. ``None`` lists from the first.
+        until: Aware time; its hour and later ones are skipped. ``None`` lists to the last.
     """
-    first_hour = "" if since is None else since.astimezone(UTC).strftime("%Y-%m-%d-%H")
+    first = "" if since is None else hour_of(since)
+    end = "9999" if until is None else hour_of(until)
     found: list[Segment] = []
+    for folder in hour_folders(root, dataset):
+        if first <= folder.hour < end:
+            found += segments_in(folder)
+    return found
+
+
+def hour_of(moment: datetime) -> str:
+    """The hour of a moment as segments name it, ``YYYY-MM-DD-HH`` (UTC); hours sort like text."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d-%H")
+
+
+class HourFolder(Struct, frozen=True):
+    """The folder of one hour of one dataset.
+
+    Attributes:
+        dataset: Name of the dataset.
+        hour: ``YYYY-MM-DD-HH`` (UTC).
+        path: Where it is.
+        changed_ns: When a file was last added to it or removed from it, by the file system's clock.
+    """
+
+    dataset: str
+    hour: str
+    path: str
+    changed_ns: int
+
+
+def hour_folders(root: Path, dataset: str) -> list[HourFolder]:
+    """The hours of a dataset, in order, without looking at the segments: cheap however many there are."""
+    found = []
     base = os.path.join(root, dataset)  # noqa: PTH118 - text paths: 100,000 Path objects cost half a second
     for date_name in _folders(base, "date="):
-        date = date_name[5:]
-        if date < first_hour[:10]:
-            continue
-        date_folder = f"{base}/{date_name}"
-        for hour_name in _folders(date_folder, "hour="):
-            hour = f"{date}-{hour_name[5:]}"
-            if hour >= first_hour:
-                found += _segments_in(f"{date_folder}/{hour_name}", hour, dataset)
+        for hour_name in _folders(f"{base}/{date_name}", "hour="):
+            path = f"{base}/{date_name}/{hour_name}"
+            with contextlib.suppress(FileNotFoundError):
+                changed_ns = os.stat(path).st_mtime_ns  # noqa: PTH116 - as above
+                found.append(HourFolder(dataset, f"{date_name[5:]}-{hour_name[5:]}", path, changed_ns))
     return found
 
 
@@ -226,9 +127,10 @@ def _folders(path: str, prefix: str) -> list[str]:
         return []
 
 
-def _segments_in(folder: str, hour: str, dataset: str) -> list[Segment]:
+def segments_in(folder: HourFolder) -> list[Segment]:
+    """Complete segments of one hour of one dataset, by name."""
     try:
-        names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed, and they are many
+        names = os.listdir(folder.path)  # noqa: PTH208 - names are all that is needed, and they are many
     except FileNotFoundError:
         return []
     found = []
@@ -237,9 +139,9 @@ def _segments_in(folder: str, hour: str, dataset: str) -> list[Segment]:
             continue
         parts = name[:-8].split("-")
         if len(parts) == 4 and parts[1].isdigit() and parts[2].isdigit():  # noqa: PLR2004 - the name's four parts
-            found.append(
-                Segment(hour, name, dataset, parts[0], int(parts[1]), int(parts[2]), parts[3], f"{folder}/{name}")
-            )
+            first_ms, last_ms = int(parts[1]), int(parts[2])
+            path = f"{folder.path}/{name}"
+            found.append(Segment(folder.hour, name, folder.dataset, parts[0], first_ms, last_ms, parts[3], path))
     return found
 
 
@@ -259,9 +161,21 @@ def read_segment(segment: Segment) -> pa.Table:
     if table.schema.names != schema.names:
         raise LandingError(f"segment {segment.path} has columns {table.schema.names}, expected {schema.names}")
     try:
-        return table.cast(schema)
+        table = table.cast(schema)
     except (pa.ArrowException, ValueError) as error:
         raise LandingError(f"segment {segment.path} has other types than {segment.dataset}: {error}") from error
+    _check_rows(segment, table)
+    return table
+
+
+def _check_rows(segment: Segment, table: pa.Table) -> None:
+    """Refuse rows that no writer of ours makes: outside of their hour, or null where nothing may be."""
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if column.null_count and not field.nullable:
+            raise LandingError(f"segment {segment.path} has {column.null_count} nulls in {field.name}")
+    bounds = pc.min_max(table["timestamp"]).as_py()
+    if table.num_rows and not hour_of(bounds["min"]) == segment.hour == hour_of(bounds["max"]):
+        raise LandingError(f"segment {segment.path} has rows of {bounds['min']} to {bounds['max']}")
 
 
 def read_segments(segments: Iterable[Segment], dataset: str) -> pa.Table:
@@ -343,23 +257,23 @@ def remove_temporaries(root: Path) -> int:
     return removed
 
 
-def expire_segments(root: Path, before: datetime) -> int:
-    """Delete all segments of hours before ``before``; for whoever has ingested them. Returns how many.
+def expire_segments(root: Path, segments: Iterable[Segment]) -> int:
+    """Delete segments, and folders that are empty then; for whoever has ingested them. Returns how many.
 
     The sidecar never deletes by itself: only the reader knows what has been stored.
     """
-    last_hour = before.astimezone(UTC).strftime("%Y-%m-%d-%H")
     deleted = 0
-    for dataset in SCHEMAS:
-        for segment in list_segments(root, dataset):
-            if segment.hour < last_hour:
-                Path(segment.path).unlink(missing_ok=True)
-                deleted += 1
-        for folder in sorted(root.glob(f"{dataset}/date=*/hour=*")):
-            if f"{folder.parent.name[5:]}-{folder.name[5:]}" < last_hour:
-                for empty in (folder, folder.parent):
-                    with contextlib.suppress(OSError):
-                        empty.rmdir()
+    folders = set()
+    for segment in segments:
+        path = Path(segment.path)
+        path.unlink(missing_ok=True)
+        folders.add(path.parent)
+        deleted += 1
+    for folder in sorted(folders):
+        for empty in (folder, folder.parent):
+            if empty != root:
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
     return deleted
 
 

@@ -1,7 +1,7 @@
 """Rows on their way to the landing folder: collected in memory and cut into batches.
 
 What belongs here: column buffers and the shape of each dataset's rows. Collecting runs on the event loop and is
-cheap; turning rows into tables runs in the writer's thread. Schemas are ``landing``'s, files the ``writer``'s.
+cheap; turning rows into tables runs in the writer's thread. Schemas are ``datasets``', files the ``writer``'s.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pyarrow as pa
 from msgspec import Struct
 
 from mts_realtime.analytics.opportunities import HORIZONS_MS
+from mts_realtime.datasets import CROSS_EXCHANGE, SCHEMAS
 from mts_realtime.gaps import Covered, Gap, OpenGap
-from mts_realtime.landing import CROSS_EXCHANGE, SCHEMAS
 
 if TYPE_CHECKING:
     from mts_realtime.analytics.opportunities import Opportunity

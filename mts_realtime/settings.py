@@ -177,6 +177,11 @@ class RealtimeSettings(BaseSettings):
         return self.home / "quarantine" / "frames.jsonl"
 
     @property
+    def taker_fees_bps(self) -> dict[str, float]:
+        """Taker fee by exchange."""
+        return {"binance": self.binance_taker_fee_bps, "bybit": self.bybit_taker_fee_bps}
+
+    @property
     def sample_interval_ns(self) -> int:
         """Grid of the sampled books in nanoseconds."""
         return round(self.sample_interval_s * 1e9)

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 
 import dagster as dg
 
-from mts_dagster.errors import MtsError
+from mts_dagster.errors import LakeLockedError, MtsError
 from mts_dagster.runs import PROCESS, STOPPED, Days, range_tags
 from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import SourceError
@@ -35,7 +35,8 @@ FETCH_RETRY = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONEN
 def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Turn an error of our family into a Dagster failure with its one line.
 
-    Only passing outages are retried, and those not in a run that somebody waits for: the clients have retried already.
+    Only passing outages and a lock that stayed taken are retried, and those not in a run that somebody waits for: the
+    clients have retried already.
     """
 
     @functools.wraps(compute)
@@ -63,7 +64,7 @@ def _failures(args: tuple[object, ...]) -> Iterator[None]:
     try:
         yield
     except MtsError as error:
-        passing = isinstance(error, SourceError) and error.is_retryable
+        passing = isinstance(error, LakeLockedError) or (isinstance(error, SourceError) and error.is_retryable)
         raise dg.Failure(description=str(error), allow_retries=passing and not awaited) from error
     except dg.DagsterExecutionInterruptedError as stop:
         if not awaited:

@@ -1,7 +1,7 @@
 """Contracts of the live tables: what the sidecar's datasets are called in the lake, and what is derived from them.
 
 What belongs here: columns, keys and descriptions. Columns of a dataset that lands as it is come from
-``mts_realtime.landing``, the one place that describes them. No table here is written from pandas frames, so none has
+``mts_realtime.datasets``, the one place that describes them. No table here is written from pandas frames, so none has
 a pandera class; what must hold of the rows is checked by ``mts_dagster.defs.realtime.checks``.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mts_dagster.schemas import AVAILABLE_AT, Column, Table
-from mts_realtime.landing import SCHEMAS
+from mts_realtime.datasets import SCHEMAS
 
 SCHEMA = "live"
 
@@ -186,7 +186,7 @@ ARBITRAGE_OPPORTUNITIES = Table(
         _number("peak_buy_price", "Average price paid at that moment; for funding the mark price there."),
         _number("peak_sell_price", "Average price received at that moment; for funding the mark price there."),
         _number("confidence", "Newest confidence.", unit="0..1"),
-        Column("feasible", "BOOLEAN", "Whether fees, ages and clocks allow to act on it.", nullable=False),
+        Column("feasible", "BOOLEAN", "Whether its best moment earned more than the fees.", nullable=False),
         _number("net_bps_after_1000ms", "Net edge left 1 s after opening, null when gone by then.", nullable=True),
         _number("differential_pct_per_year", "Funding: annual difference of the rates at the peak.", nullable=True),
         _number("break_even_hours", "Funding: holding time that pays the fees.", nullable=True),

@@ -12,7 +12,7 @@ perpetuals were settled in the week before; Ocean Protocol left the alliance in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -180,3 +180,26 @@ def split_multiplier(base: str) -> tuple[str, float]:
     if match is None:
         return base, 1.0
     return match["base"], float(match["before"] or match["after"] or 1)
+
+
+def coin_of(symbol: str, on: datetime, tickers: Mapping[str, str]) -> str | None:
+    """The coin that a perpetual stands for at a moment: the way back from a venue's symbol.
+
+    Args:
+        symbol: a perpetual quoted in USDT, multiplier included.
+        on: aware time.
+        tickers: CoinGecko ids by ticker, used only for a ticker that the alias table does not know.
+
+    Returns:
+        CoinGecko id; None for another quote, or a ticker that nobody knows.
+    """
+    quote = next((quote for quote in QUOTES if symbol.endswith(quote)), None)
+    if quote is None:
+        return None
+    base, _ = split_multiplier(symbol.removesuffix(quote))
+    for coin, aliases in ALIASES.items():
+        # A coin that was merged into another one is worth a share of it; the perpetual is the other one's.
+        if any(alias.base == base and alias.units == 1 and alias.start <= on < alias.end for alias in aliases):
+            return coin
+    found = tickers.get(base)
+    return None if found in ALIASES else found

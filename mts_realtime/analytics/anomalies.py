@@ -107,3 +107,29 @@ def trend_per_minute(times_s: ArrayLike, values: ArrayLike) -> float:
     if scale == 0.0:
         return math.nan
     return float(centred @ (value - value.mean())) / scale * 60.0
+
+
+def rolling_trend(values: ArrayLike, window: int, step_s: float) -> FloatArray:
+    """``trend_per_minute`` of the ``window`` values up to and including each one, for values ``step_s`` apart.
+
+    The first values have a shorter past; the very first has none and is NaN.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    trends = np.full(series.shape, np.nan)
+    for count in range(2, min(window, len(series) + 1)):
+        trends[count - 1] = trend_per_minute(np.arange(count) * step_s, series[:count])
+    if len(series) >= window:
+        time = np.arange(window) * step_s
+        centred = time - time.mean()
+        past = np.lib.stride_tricks.sliding_window_view(series, window)
+        level = past.mean(axis=1)
+        trends[window - 1 :] = (past @ centred - level * centred.sum()) / (centred @ centred) * 60.0
+    return trends
+
+
+def flow_score(turnover_24h: ArrayLike, window: int) -> FloatArray:
+    """Scores of the turnover between samples; NaN for the first sample, which has no flow."""
+    total = np.asarray(turnover_24h, dtype=np.float64)
+    scores = np.full(total.shape, np.nan)
+    scores[1:] = rolling_score(volume_flow(total)[1:], window)
+    return scores

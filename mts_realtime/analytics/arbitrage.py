@@ -1,19 +1,22 @@
 """Buying on one exchange and selling on another at the same moment: what is left after fees.
 
-What belongs here: walking two books for the same size, and judging whether the result can be trusted. No tracking
-over time (``opportunities``), no signals (``signals``).
+What belongs here: walking two books for the same size, and judging whether the result can be trusted; the sidecar and
+the batch over stored books decide by the same functions. No tracking over time (``opportunities``), no signals
+(``signals``).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from mts_realtime.analytics.microstructure import BPS
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+EDGE_GONE = "edge_gone"
+"""Why an opportunity ended when the books no longer pay."""
+BOOK_LOST = "book_lost"
+"""Why it ended when a book is no longer known."""
 
 TYPICAL_SLIP_BPS = 2.0
 """Edge at which confidence in the margin is one half: what prices commonly move while two orders travel."""
@@ -63,6 +66,63 @@ class Assessment(Struct, frozen=True, kw_only=True):
     feasible: bool
     confidence: float
     reasons: tuple[str, ...]
+
+
+class Side(Struct, frozen=True, kw_only=True):
+    """One exchange's part in a trade: the side of its book that would be taken, and what is known about it.
+
+    Attributes:
+        prices: Best first.
+        sizes: Their sizes, base currency.
+        fee_bps: Taker fee there.
+        age_ms: Age of the book by our receipt time.
+        exchange_time_ms: Exchange time of the book.
+        min_size_base: Smallest order there, 0 where it is not known.
+        min_notional_usd: The same in value.
+    """
+
+    prices: Sequence[float]
+    sizes: Sequence[float]
+    fee_bps: float
+    age_ms: float
+    exchange_time_ms: float
+    min_size_base: float = 0.0
+    min_notional_usd: float = 0.0
+
+
+def paying_ratio(buy_fee_bps: float, sell_fee_bps: float, min_net_bps: float) -> float:
+    """Ratio of the bid sold into to the ask bought above which ``walk`` takes a first unit.
+
+    >>> round(paying_ratio(5.0, 5.5, 0.0), 6)
+    1.001051
+    """
+    return (1.0 + min_net_bps / BPS) * (1.0 + buy_fee_bps / BPS) / (1.0 - sell_fee_bps / BPS)
+
+
+def judge(buy: Side, sell: Side, limits: Limits) -> tuple[Edge, Assessment] | str:
+    """Walk both sides and assess the edge: what can be acted on, or the first reason why nothing can."""
+    edge = walk(
+        buy.prices,
+        buy.sizes,
+        sell.prices,
+        sell.sizes,
+        buy_fee_bps=buy.fee_bps,
+        sell_fee_bps=sell.fee_bps,
+        min_net_bps=limits.min_net_bps,
+        max_notional_usd=limits.max_notional_usd,
+    )
+    if edge is None:
+        return EDGE_GONE
+    assessment = assess(
+        edge,
+        limits,
+        buy_age_ms=buy.age_ms,
+        sell_age_ms=sell.age_ms,
+        skew_ms=buy.exchange_time_ms - sell.exchange_time_ms,
+        min_size_base=max(buy.min_size_base, sell.min_size_base),
+        min_notional_usd=max(buy.min_notional_usd, sell.min_notional_usd),
+    )
+    return (edge, assessment) if assessment.feasible else assessment.reasons[0]
 
 
 def walk(

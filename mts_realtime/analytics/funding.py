@@ -100,6 +100,27 @@ class FundingQuote(Struct, frozen=True, kw_only=True):
     taker_fee_bps: float
 
 
+def quote_of(
+    exchange: str,
+    *,
+    rate: float | None,
+    interval_hours: float | None,
+    next_funding_ms: float | None,
+    exchange_time_ms: float,
+    taker_fee_bps: float,
+) -> FundingQuote | None:
+    """A funding update as one side of a comparison; ``None`` while something of it is unknown."""
+    if rate is None or not interval_hours or not next_funding_ms:
+        return None
+    return FundingQuote(
+        exchange=exchange,
+        rate=rate,
+        interval_hours=interval_hours,
+        hours_to_settlement=max(0.0, next_funding_ms - exchange_time_ms) / HOUR_MS,
+        taker_fee_bps=taker_fee_bps,
+    )
+
+
 def settlements_within(quote: FundingQuote, holding_hours: float) -> int:
     """How many settlements a position opened now and held that long lives through."""
     if holding_hours < quote.hours_to_settlement:

@@ -136,7 +136,10 @@ class OpportunityTracker:
 
 
 def _pass_horizons(living: Opportunity, at_ns: int) -> None:
-    """Note the edge that was in force at each horizon passed since the newest observation."""
+    """Note the edge that was in force at each horizon passed since the newest observation.
+
+    A horizon that falls on an observation is judged by that observation, not by the one before it.
+    """
     for horizon_ms in HORIZONS_MS:
-        if horizon_ms not in living.net_bps_after and at_ns >= living.opened_ns + horizon_ms * NS_PER_MS:
+        if horizon_ms not in living.net_bps_after and at_ns > living.opened_ns + horizon_ms * NS_PER_MS:
             living.net_bps_after[horizon_ms] = living.edge.net_bps

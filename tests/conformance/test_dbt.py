@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.schemas import TABLES
 from mts_dagster.settings import REPOSITORY
 from mts_dagster.sql_models import Model, Project, Window, load_project
@@ -58,6 +59,27 @@ select indicator, cast(day as date), 10 + day(day), cast(day as date) + 1, 'vint
 from (values ('VIXCLS'), ('DFF')) as indicators(indicator),
     (select unnest(generate_series(timestamptz '2023-12-20', timestamptz '2024-01-05', interval 24 hour)) as day)
 where isodow(day) < 6;
+
+insert into raw.funding_rates
+select 'bitcoin', venue, 'S', hour, hour, rate + hour(hour) / 1e6, null, 8, 'regular', hour + to_seconds(60)
+from (values ('binance', 1e-4), ('bybit', 2e-4)) as venues(venue, rate), hours
+where hour(hour) % 8 = 0;
+
+insert into live.market_structure by name
+select
+    hour as timestamp, exchange, 'S' as symbol, 'bitcoin' as coin, hour(hour) / 100 - 0.1 as imbalance,
+    1 as bid_depth_10bps_usd, 2 as ask_depth_10bps_usd, 3 as liquidity_score, hour as available_at
+from (values ('binance'), ('bybit')) as exchanges(exchange), hours;
+
+insert into live.bid_ask_spreads by name
+select timestamp, exchange, symbol, coin, 2 as spread_bps, available_at from live.market_structure;
+
+insert into live.arbitrage_opportunities by name
+select
+    cast(hour as varchar) as opportunity_id, 'spread' as kind, 'S' as symbol, 'bitcoin' as coin, hour as opened_at,
+    'bybit' as buy_exchange, 'binance' as sell_exchange, 1000 as lifetime_ms, hour(hour) as peak_net_bps,
+    hour(hour) as peak_net_usd, hour(hour) > 5 as feasible, hour as available_at
+from hours;
 """
 
 
@@ -95,9 +117,9 @@ def environment(folder: Path) -> dict[str, str]:
 def built(folder: Path, environment: dict[str, str]) -> Iterator[duckdb.DuckDBPyConnection]:
     """The lake after dbt has built it over a few days of raw rows."""
     with attach(environment) as con:
-        con.execute("create schema raw")
-        for table in TABLES.values():
-            if table.schema == "raw":
+        con.execute("create schema raw; create schema live")
+        for table in (*TABLES.values(), *LIVE_TABLES.values()):
+            if table.schema in ("raw", "live"):
                 columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in table.columns)
                 con.execute(f"create table {table.qualified} ({columns})")
         con.execute(RAW_ROWS)

@@ -19,10 +19,13 @@ from mts_dagster.settings import REPOSITORY, load_settings
 
 BIN = Path(sys.executable).parent
 ASSETS = [
+    "marts/arbitrage_daily",
     "marts/coverage_daily",
     "marts/crypto_ohlcv",
     "marts/features_daily",
+    "marts/funding_daily",
     "marts/macro_daily",
+    "marts/market_structure_daily",
     "marts/ohlcv_daily",
     "raw/coin_universe",
     "raw/funding_rates",
@@ -37,6 +40,7 @@ ASSETS = [
     "signals/vix_correlation_signals",
     "signals/volume_spike_signals",
     "staging/stg_coingecko__price_points",
+    "staging/stg_exchanges__funding_rates",
     "staging/stg_exchanges__klines",
     "staging/stg_fred__macro_data",
 ]

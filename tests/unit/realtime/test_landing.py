@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mts_realtime.datasets import SCHEMAS, SORT_KEYS
 from mts_realtime.errors import LandingError
 from mts_realtime.landing import (
-    SCHEMAS,
-    SORT_KEYS,
     expire_segments,
     list_segments,
     read_segment,
@@ -143,10 +142,40 @@ def test_segment_of_another_schema_is_named(tmp_path: Path) -> None:
         read_segment(segment)
 
 
-def test_expiry_deletes_hours_before_a_time(tmp_path: Path) -> None:
-    """Folders that became empty go too; the hour itself stays."""
+def test_a_part_of_the_hours_can_be_listed(tmp_path: Path) -> None:
+    """From an hour on, and up to an hour, that one excluded."""
     write_segments(tmp_path, "gaps", "binance", gap_table([-1, 5]))
-    assert expire_segments(tmp_path, TEN) == 1
+    assert [segment.hour for segment in list_segments(tmp_path, "gaps", since=TEN)] == ["2026-11-20-10"]
+    assert [segment.hour for segment in list_segments(tmp_path, "gaps", until=TEN)] == ["2026-11-20-09"]
+
+
+def test_a_row_of_another_hour_damages_a_segment(tmp_path: Path) -> None:
+    """A file that was moved, or that another program wrote, would land in the wrong hour."""
+    (path,) = write_segments(tmp_path, "gaps", "binance", gap_table([5]))
+    target = tmp_path / "gaps/date=2026-11-20/hour=11" / path.name
+    target.parent.mkdir()
+    path.rename(target)
+    (segment,) = list_segments(tmp_path, "gaps")
+    with pytest.raises(LandingError, match="has rows of 2026-11-20 10:00:05"):
+        read_segment(segment)
+
+
+def test_a_null_where_none_may_be_damages_a_segment(tmp_path: Path) -> None:
+    """A Parquet file does not say by itself which columns are required."""
+    (path,) = write_segments(tmp_path, "gaps", "binance", gap_table([5]))
+    table = pq.ParquetFile(path).read()
+    place = table.schema.get_field_index("reason")
+    empty = pa.array([None], pa.string())
+    pq.write_table(table.set_column(place, pa.field("reason", pa.string()), empty), path)
+    (segment,) = list_segments(tmp_path, "gaps")
+    with pytest.raises(LandingError, match=path.name):
+        read_segment(segment)
+
+
+def test_expiry_deletes_what_it_is_given(tmp_path: Path) -> None:
+    """Folders that became empty go too; what was not given stays, and so does its folder."""
+    write_segments(tmp_path, "gaps", "binance", gap_table([-1, 5]))
+    assert expire_segments(tmp_path, list_segments(tmp_path, "gaps", until=TEN)) == 1
     assert [segment.hour for segment in list_segments(tmp_path, "gaps")] == ["2026-11-20-10"]
     assert not (tmp_path / "gaps/date=2026-11-20/hour=09").exists()
 

@@ -57,6 +57,18 @@ def test_expiry_also_passes_the_delays() -> None:
     assert living.net_bps_after == {50: 3.0, 250: 3.0, 1000: 3.0}
 
 
+def test_a_delay_that_falls_on_an_observation_is_judged_by_it() -> None:
+    """On a grid of a second: seen at 0 and 1 s, gone at 2 s; and seen at 0 alone, gone at 1 s."""
+    tracker = OpportunityTracker()
+    _, living = tracker.observe(KEY, 0, edge(3.0), JUDGED)
+    tracker.observe(KEY, 1000 * MS, edge(2.0), JUDGED)
+    tracker.expire(KEY, 2000 * MS, "edge_gone")
+    assert living.net_bps_after[1000] == 2.0
+    _, living = tracker.observe(KEY, 5000 * MS, edge(3.0), JUDGED)
+    tracker.expire(KEY, 6000 * MS, "edge_gone")
+    assert not living.survived(1000)
+
+
 def test_expiring_nothing_is_nothing() -> None:
     """There may be no opportunity where a book is lost."""
     assert OpportunityTracker().expire(KEY, 5, "book_lost") is None

@@ -10,12 +10,14 @@ import duckdb
 import pandas as pd
 import pytest
 
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.schemas import TABLES
 from mts_dagster.settings import REPOSITORY
 from mts_dagster.sql_models import Project, Window, load_project
 
 Rows = list[dict[str, Any]]
 DELAY = timedelta(seconds=60)
+WRITTEN = {**{name: table for name, table in TABLES.items() if table.schema == "raw"}, **LIVE_TABLES}
 PRICES = ("open", "high", "low", "close")
 
 
@@ -25,11 +27,12 @@ def utc(text: str) -> datetime:
 
 def empty_lake(project: Project) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"threads": 2})
-    con.execute("set timezone = 'UTC'; create schema raw; create schema staging; create schema marts")
-    for table in TABLES.values():
-        if table.schema == "raw":
-            columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in table.columns)
-            con.execute(f"create table {table.qualified} ({columns})")
+    con.execute(
+        "set timezone = 'UTC'; create schema raw; create schema live; create schema staging; create schema marts"
+    )
+    for table in WRITTEN.values():
+        columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in table.columns)
+        con.execute(f"create table {table.qualified} ({columns})")
     for model in project.models.values():
         if model.kind == "view":
             con.execute(f"create view {model.schema}.{model.name} as {project.render(model)}")
@@ -40,11 +43,11 @@ def empty_lake(project: Project) -> duckdb.DuckDBPyConnection:
 
 
 def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Rows) -> None:
-    """Put rows, all with the same columns, into a raw table."""
+    """Put rows, all with the same columns, into a table that Python writes."""
     if rows:
         frame = pd.DataFrame(rows)
         con.register("given", frame)
-        con.execute(f"insert into raw.{table} by name from given")
+        con.execute(f"insert into {WRITTEN[table].qualified} by name from given")
         con.unregister("given")
 
 
@@ -142,6 +145,54 @@ def observe(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
         row = {"indicator": indicator, "date": date.fromisoformat(day), "value": value}
         row |= {"vintage_date": date.fromisoformat(vintage), "pit_quality": "vintage"}
         insert_rows(lake, "macro_data", [row | {"available_at": utc(known or f"{vintage} 22:00")}])
+
+    return add
+
+
+@pytest.fixture
+def settle(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
+    """Add a settlement of bitcoin, known a minute later."""
+
+    def add(venue: str, settled_at: str, rate: float, hours: float | None = 8.0, **given: Any) -> None:  # noqa: ANN401
+        moment = utc(settled_at)
+        row = {"coin": "bitcoin", "venue": venue, "symbol": "BTCUSDT", "settled_at": moment, "stamped_at": moment}
+        row |= {"funding_rate": rate, "interval_hours": hours, "kind": "regular", "available_at": moment + DELAY}
+        insert_rows(lake, "funding_rates", [row | given])
+
+    return add
+
+
+@pytest.fixture
+def book(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
+    """Add what a sampled book of bitcoin says, known a second later, and its spread of 2 bps."""
+
+    def add(exchange: str, timestamp: str, imbalance: float = 0.0, **given: Any) -> None:  # noqa: ANN401
+        moment = utc(timestamp)
+        row = {"timestamp": moment, "exchange": exchange, "symbol": "BTCUSDT", "coin": "bitcoin"}
+        row |= {"available_at": moment + timedelta(seconds=1)}
+        measures = {
+            "imbalance": imbalance,
+            "liquidity_score": 40.0,
+            "bid_depth_10bps_usd": 1e6,
+            "ask_depth_10bps_usd": 2e6,
+        }
+        insert_rows(lake, "market_structure", [row | measures | given])
+        insert_rows(lake, "bid_ask_spreads", [row | {"spread_bps": 2.0}])
+
+    return add
+
+
+@pytest.fixture
+def opportunity(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
+    """Add an opportunity on bitcoin that lived for a second: bought on Bybit, sold on Binance, feasible."""
+
+    def add(opened_at: str, net_bps: float, net_usd: float, **given: Any) -> None:  # noqa: ANN401
+        opened = utc(opened_at)
+        row = {"opportunity_id": opened_at, "kind": "spread", "symbol": "BTCUSDT", "coin": "bitcoin"}
+        row |= {"buy_exchange": "bybit", "sell_exchange": "binance", "opened_at": opened, "lifetime_ms": 1000.0}
+        row |= {"peak_net_bps": net_bps, "peak_net_usd": net_usd, "feasible": True}
+        row |= {"available_at": opened + timedelta(seconds=1)}
+        insert_rows(lake, "arbitrage_opportunities", [row | given])
 
     return add
 

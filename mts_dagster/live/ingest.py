@@ -1,0 +1,159 @@
+"""From segments to stored hours: an hour is what is stored of it and what lies in the landing folder, each key once.
+
+What belongs here: that one rule and its statement. It makes ingest idempotent: the same segments again, in any number
+and order, change nothing, and an hour whose segments were deleted since keeps its rows. Rows of a segment that is
+still there replace its stored ones. Where two segments have a row of the same key, the one of the greater name, which
+is the later one of an exchange, is kept. Rows go from Parquet to the lake inside DuckDB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+
+from mts_dagster.lake.lock import hold_file
+from mts_dagster.lake.read import count_rows
+from mts_dagster.lake.replace import Replaced, replace_select
+from mts_dagster.lake.shared import session
+from mts_dagster.lake.slices import Slice
+from mts_dagster.lake.text import listed, quoted
+from mts_dagster.lake.transaction import Origin
+from mts_dagster.live.segments import Inspected, digest_of, inspect, segments_of
+from mts_dagster.live.tables import Landed
+from mts_dagster.schemas import Table
+from mts_dagster.settings import Settings
+from mts_dagster.sources.instruments import coin_of
+
+ONE_HOUR = timedelta(hours=1)
+NEWEST_TICKERS = """
+    select symbol, arg_max(coin, row(date, -rank)) from raw.coin_universe where date <= ? group by symbol
+"""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What the ingest of one hour of one dataset did.
+
+    Attributes:
+        segments: sound segments in the folder.
+        digest: hash of their names.
+        damaged: segments that were moved to the quarantine, one line each.
+        rows_stored: rows of the hour afterwards.
+        rows_replaced: rows of the hour before.
+    """
+
+    segments: int
+    digest: str
+    damaged: tuple[str, ...]
+    rows_stored: int
+    rows_replaced: int
+
+
+def ingest(settings: Settings, landed: Landed, windows: Sequence[Slice], origin: Origin) -> list[Ingested]:
+    """Bring the hours of ``windows`` up to what lies in the landing folder, each in a transaction of its own.
+
+    Raises:
+        LakeLockedError: another run works on this table for longer than the bounded wait.
+        LakeError: segments cannot be read, or nothing can be stored.
+    """
+    with session(settings, read_only=False) as con:
+        return [_ingest_hour(con, settings, landed, hour, origin) for hour in hours_of(windows)]
+
+
+def hours_of(windows: Sequence[Slice]) -> Iterator[Slice]:
+    """The single hours of windows of whole hours."""
+    for window in windows:
+        start = window.start
+        while start < window.end:
+            yield replace(window, start=start, end=start + ONE_HOUR)
+            start += ONE_HOUR
+
+
+@contextmanager
+def alone(settings: Settings, table: Table) -> Iterator[None]:
+    """Let one run at a time work on a live table, from reading to storing.
+
+    Without it, of two runs of the same hour the one that looked first could store last, without the newest segments.
+
+    Raises:
+        LakeLockedError: another run took longer than the bounded wait.
+    """
+    settings.landing_dir.mkdir(parents=True, exist_ok=True)
+    with hold_file(settings.landing_dir / f".{table.name}.lock", wait_s=settings.lock_wait_s):
+        yield
+
+
+def _ingest_hour(
+    con: duckdb.DuckDBPyConnection, settings: Settings, landed: Landed, hour: Slice, origin: Origin
+) -> Ingested:
+    with alone(settings, landed.table):
+        found = inspect(settings, segments_of(settings, landed.dataset, hour))
+        if found.sound:
+            replaced = _replace(con, landed, hour, found, origin)
+        else:
+            stored = count_rows(con, landed.table, [hour])
+            replaced = Replaced(stored, stored)
+    return Ingested(
+        segments=len(found.sound),
+        digest=digest_of(found.sound),
+        damaged=found.damaged,
+        rows_stored=replaced.rows_inserted,
+        rows_replaced=replaced.rows_deleted,
+    )
+
+
+def _replace(con: duckdb.DuckDBPyConnection, landed: Landed, hour: Slice, found: Inspected, origin: Origin) -> Replaced:
+    names = pa.table({"segment": [segment.name for segment in found.sound]})
+    coins = coins_of(con, found.symbols, hour.start)
+    con.register("mts_segments", names)
+    con.register("mts_coins", pa.table({"symbol": list(coins), "coin": pa.array(coins.values(), pa.string())}))
+    try:
+        return replace_select(con, landed.table, [hour], _statement(landed, hour, found), origin)
+    finally:
+        con.unregister("mts_segments")
+        con.unregister("mts_coins")
+
+
+def _statement(landed: Landed, hour: Slice, found: Inspected) -> str:
+    """Rows of the hour: of its segments, and stored ones of segments that are gone."""
+    table = landed.table
+    columns = listed(column.name for column in table.columns)
+    files = ", ".join(quoted(segment.path) for segment in found.sound)
+    # Two rows of one key in one segment would be a fault; even then the same one has to be kept each time.
+    settled = listed(column.name for column in table.columns if not column.sql_type.endswith("[]"))
+    has_coin = any(column.name == "coin" for column in table.columns)
+    return f"""
+        with fresh as (
+            select landed.*, parse_filename(filename) as segment, {landed.available} as available_at
+                {", coin" if has_coin else ""}
+            from read_parquet([{files}], filename = true) as landed
+            {"left join mts_coins using (symbol)" if has_coin else ""}
+        ),
+        together as (
+            select {columns} from fresh
+            union all
+            select {columns} from {table.qualified}
+            where {literally(table, hour)} and segment not in (select segment from mts_segments)
+        )
+        select {columns} from together
+        qualify row_number() over (partition by {listed(table.key)} order by segment desc, {settled}) = 1
+    """  # noqa: S608 - identifiers of contracts, names of files that we wrote
+
+
+def literally(table: Table, window: Slice) -> str:
+    """Condition that a row lies in a window, for statements that take no parameters."""
+    return " and ".join(
+        f"\"{table.time_column}\" {comparison} timestamptz '{moment}'"
+        for comparison, moment in ((">=", window.start), ("<", window.end))
+    )
+
+
+def coins_of(con: duckdb.DuckDBPyConnection, symbols: Sequence[str], on: datetime) -> dict[str, str | None]:
+    """CoinGecko id of each symbol, as of a day; a ticker is looked up in the newest ranking known then."""
+    tickers = dict(con.execute(NEWEST_TICKERS, [on.date()]).fetchall())
+    return {symbol: coin_of(symbol, on, tickers) for symbol in symbols}
