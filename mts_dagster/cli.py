@@ -111,18 +111,36 @@ def simulate(
     os.execv(sys.executable, [sys.executable, "-m", "mts_simulator", *arguments])  # noqa: S606 - our own module
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def stream(arguments: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
+    """Hold live order books and funding, write snapshots, detect arbitrage; until Ctrl-C; options: mts stream -h."""
+    import os
+
+    from mts_dagster.origin_guard import guard_origin
+    from mts_dagster.settings import get_settings
+
+    guard_origin(get_settings())
+    # A process of its own: the sidecar needs nothing of Dagster, and runs for weeks.
+    os.execv(sys.executable, [sys.executable, "-m", "mts_realtime", *(arguments or [])])  # noqa: S606 - our own module
+
+
 @app.command()
 def up(
     simulated: Annotated[bool, typer.Option("--simulated", help="Point all clients at the simulator.")] = False,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the Dagster UI; 0 picks a free one.")
     ] = None,
+    streaming: Annotated[
+        bool, typer.Option("--stream/--no-stream", help="Whether the sidecar runs too; no, if yours runs already.")
+    ] = True,
 ) -> None:
-    """Start the Dagster UI and daemon (and the simulator), until Ctrl-C."""
+    """Start the Dagster UI and daemon and the sidecar (and the simulator), until Ctrl-C."""
     from mts_dagster.processes import run_all
     from mts_dagster.settings import get_settings
 
-    raise typer.Exit(run_all(get_settings(), simulated=simulated, port=port))
+    raise typer.Exit(run_all(get_settings(), simulated=simulated, port=port, streaming=streaming))
 
 
 @app.command()

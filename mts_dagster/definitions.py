@@ -39,17 +39,17 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
     """Assemble everything for ``settings``; ``resources`` replaces single resources, for tests."""
     project = project_of(settings)
     strategies = list(load_strategies(settings).values())
-    pulls = [history.coin_universe, history.price_points, history.klines, macro.macro_data]
+    market = [history.price_points, history.klines, history.funding_rates]
     models = build_model_assets(project)
     market_models = SELECTION.assets(*models_made_of(project, MARKET_TABLES))
     signals = build_signal_assets(strategies, project)
     live = build_live_assets()
     return dg.Definitions(
-        assets=[*pulls, *models, *signals, *live],
+        assets=[history.coin_universe, *market, macro.macro_data, *models, *signals, *live],
         asset_checks=build_checks(project, strategies),
         jobs=[
             dg.define_asset_job("universe", SELECTION.assets(history.coin_universe)),
-            dg.define_asset_job("market", SELECTION.assets(history.price_points, history.klines)),
+            dg.define_asset_job("market", SELECTION.assets(*market)),
             dg.define_asset_job("macro", SELECTION.assets(macro.macro_data)),
             dg.define_asset_job("sql_models", SELECTION.assets(*models)),
             dg.define_asset_job("market_models", market_models),

@@ -1,4 +1,4 @@
-"""Starting the long-running processes: the Dagster UI, its daemon, and the simulator when asked for.
+"""Starting the long-running processes: the Dagster UI, its daemon, the sidecar, and the simulator when asked for.
 
 What belongs here: command lines, environments and ports. What the processes do is theirs.
 """
@@ -6,15 +6,16 @@ What belongs here: command lines, environments and ports. What the processes do 
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from honcho.manager import Manager
+from honcho import manager as honcho
 
 from mts_dagster.errors import LakeError, MtsError, UsageError
 from mts_dagster.instance.home import environment, prepare
@@ -23,6 +24,10 @@ from mts_dagster.settings import REPOSITORY, Settings, load_settings
 
 LOOPBACK = "127.0.0.1"
 STOP_WAIT_S = 10
+SIDECAR = [sys.executable, "-m", "mts_realtime"]
+# The webserver binds its port seconds after it was picked. The system gives ports above these to connections that
+# begin meanwhile.
+PORTS_TO_PICK_FROM = range(20_000, 30_000)
 
 
 @contextmanager
@@ -37,15 +42,32 @@ def simulator(arguments: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     try:
         yield _announced_environment(process)
     finally:
-        process.terminate()
+        _stop(process)
+
+
+@contextmanager
+def sidecar(settings: Settings) -> Iterator[None]:
+    """Run the sidecar in a process of its own for as long as the block lasts; what it received is landed at the end.
+
+    Its log is ``logs/sidecar.log`` below the home, its live feed on any free port.
+
+    Raises:
+        MtsError: the sidecar ended by itself, or could not bring all that it received to disk.
+    """
+    log = settings.home / "logs" / "sidecar.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        process = subprocess.Popen(SIDECAR, stderr=file, env={**os.environ, "MTS_FEED_PORT": "0"}, text=True)  # noqa: S603
         try:
-            process.communicate(timeout=STOP_WAIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            yield
+        finally:
+            ended = process.poll() is not None
+            _stop(process)
+    if ended or process.returncode:
+        raise MtsError(f"the sidecar ended with code {process.returncode}; its log is {log}")
 
 
-def run_all(settings: Settings, *, simulated: bool, port: int | None) -> int:
+def run_all(settings: Settings, *, simulated: bool, port: int | None, streaming: bool) -> int:
     """Run everything until Ctrl-C or until one process ends; return the exit code.
 
     Raises:
@@ -55,12 +77,12 @@ def run_all(settings: Settings, *, simulated: bool, port: int | None) -> int:
     port = free_port(settings.dagster_port if port is None else port)
     if not simulated:
         guard_origin(settings)
-        return _supervise(settings, {}, port)
+        return _supervise(settings, {}, _commands(port, streaming=streaming), port)
     with simulator() as addresses:
         os.environ.update(addresses)  # the settings of this process and of all below it
         simulated_settings = load_settings()
         guard_origin(simulated_settings)
-        return _supervise(simulated_settings, addresses, port)
+        return _supervise(simulated_settings, addresses, _commands(port, streaming=streaming), port)
 
 
 def free_port(port: int) -> int:
@@ -69,20 +91,23 @@ def free_port(port: int) -> int:
     Raises:
         UsageError: it is taken.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            raise UsageError(f"port {port} is in use; choose another with --port or MTS_DAGSTER_PORT") from None
-        return int(probe.getsockname()[1])
+    tries = [port] if port else random.sample(PORTS_TO_PICK_FROM, len(PORTS_TO_PICK_FROM))
+    for number in tries:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind((LOOPBACK, number))
+                return number
+    raise UsageError(f"port {port} is in use; choose another with --port or MTS_DAGSTER_PORT")
 
 
-def _supervise(settings: Settings, addresses: dict[str, str], port: int) -> int:
+def _supervise(settings: Settings, addresses: dict[str, str], commands: dict[str, list[str]], port: int) -> int:
     prepare(settings)
     variables = {**os.environ, **environment(settings), **addresses}
-    manager = Manager()
-    for name, command in _commands(port).items():
+    # The sidecar may take that long to bring what it received to a slow disk.
+    honcho.KILL_WAIT = STOP_WAIT_S + 2
+    manager = honcho.Manager()
+    for name, command in commands.items():
         manager.add_process(name, shlex.join(command), env=variables, cwd=str(REPOSITORY))
     sys.stdout.write(f"Dagster UI on http://{LOOPBACK}:{port} (data in {settings.home}); Ctrl-C stops\n")
     sys.stdout.flush()
@@ -90,14 +115,25 @@ def _supervise(settings: Settings, addresses: dict[str, str], port: int) -> int:
     return 0 if manager.returncode in {-2, -15, 130, 143, 0} else int(manager.returncode or 0)
 
 
-def _commands(port: int) -> dict[str, list[str]]:
+def _commands(port: int, *, streaming: bool) -> dict[str, list[str]]:
     """Console scripts of this environment: Dagster's modules have no public ``python -m`` form for the daemon."""
     scripts = Path(sys.executable).parent
     workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
-    return {
+    commands = {
         "webserver": [str(scripts / "dagster-webserver"), *workspace, "-h", LOOPBACK, "-p", str(port)],
         "daemon": [str(scripts / "dagster-daemon"), "run", *workspace],
     }
+    return {**commands, "sidecar": SIDECAR} if streaming else commands
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Ask a process to end, and end it when it does not."""
+    process.terminate()
+    try:
+        process.communicate(timeout=STOP_WAIT_S + 2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 def _announced_environment(process: subprocess.Popen[str]) -> dict[str, str]:

@@ -246,6 +246,35 @@ class Klines(TableSchema):
         )
 
 
+@table(schema="raw", key=("coin", "venue", "settled_at", "kind"), time_column="settled_at", partition_column="coin")
+class FundingRates(TableSchema):
+    """Settled funding of perpetual futures. A positive rate is what longs paid shorts."""
+
+    coin: Series[str] = text_column("CoinGecko id.")
+    venue: Series[str] = text_column("Exchange.", one_of=["binance", "bybit"])
+    symbol: Series[str] = text_column("The venue's instrument, e.g. BTCUSDT.")
+    settled_at: Series[Utc] = utc_column("Time of the settlement, floored to the minute.")
+    stamped_at: Series[Utc] = utc_column("The same as the venue stamped it, some milliseconds later.")
+    funding_rate: Series[float] = number_column("Rate that was settled.", unit="fraction of the position's value")
+    mark_price: Series[float] = number_column(
+        "Mark price that it was settled at; Bybit does not tell it.", unit="usdt", nullable=True, gt=0
+    )
+    interval_hours: Series[float] = number_column(
+        "Time since the regular settlement before, which is what the rate was for; null where none of the 24 hours "
+        "before is known, and for special rows.",
+        unit="h",
+        nullable=True,
+        gt=0,
+        le=24,
+    )
+    kind: Series[str] = text_column(
+        "regular: the periodic settlement. special: an adjustment of another sort, for example for a dividend; it "
+        "must not be averaged into the carry.",
+        one_of=["regular", "special"],
+    )
+    available_at: Series[Utc] = utc_column(AVAILABLE_AT)
+
+
 @table(schema="raw", key=("indicator", "date", "vintage_date"), time_column="date", partition_column="indicator")
 class MacroData(TableSchema):
     """Observations of FRED series, one row for each vintage of a value."""

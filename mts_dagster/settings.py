@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     )
     universe_size: int = Field(3, ge=1, le=250, description="Coins taken from the top of the day's ranking.")
     kline_intervals: TextList = Field(("1h", "1d"), description="Kline intervals pulled from the venues.")
-    kline_venues: TextList = Field(("binance", "bybit"), description="Venues in order of preference.")
+    kline_venues: TextList = Field(
+        ("binance", "bybit"), description="Venues in order of preference; funding is taken from each."
+    )
     bar_delay_s: float = Field(60.0, ge=0, description="A closed bar counts as known this long after its close.")
     trailing_days: int = Field(3, ge=1, description="Days that a scheduled run of daily data materialises again.")
     macro_trailing_days: int = Field(10, ge=1, description="The same for macro series, which are revised later.")

@@ -61,7 +61,7 @@ class Workbench:
 
 
 def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = None) -> None:
-    """Rankings, price points and klines of ``days``, then the bars made of them.
+    """Rankings, price points, klines and funding of ``days``, then the bars made of them.
 
     Args:
         bench: where to run.
@@ -77,7 +77,7 @@ def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = N
     if coins is not None:
         _check_coins(bench, coins)
     for coin in coins or registered_coins(bench.instance):
-        with bench.step(f"price_points, klines of {coin}"):
+        with bench.step(f"price_points, klines, funding_rates of {coin}"):
             run_member_days(bench.definitions, bench.instance, "market", "coin", coin, days)
     with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily"):
         run_days(bench.definitions, bench.instance, "market_models", days)

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -24,12 +24,24 @@ if TYPE_CHECKING:
     from mts_realtime.settings import RealtimeSettings
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mts stream", description="Hold live order books and funding, write snapshots, detect arbitrage."
     )
-    parser.add_argument("--exchanges", nargs="+", metavar="NAME", help="binance, bybit (default: both)")
-    parser.add_argument("--symbols", nargs="+", metavar="SYMBOL", help="for instance BTCUSDT ETHUSDT, or ALL")
+    parser.add_argument(
+        "--exchanges", nargs="+", action="extend", metavar="NAME", help="binance, bybit (default: both)"
+    )
+    parser.add_argument(
+        "--symbols", nargs="+", action="extend", metavar="SYMBOL", help="for instance BTCUSDT ETHUSDT, or ALL"
+    )
     parser.add_argument("--funding-only", action="store_true", help="mark prices and funding, no books")
     parser.add_argument("--monitor-only", action="store_true", help="write no segments")
     parser.add_argument("--capture", metavar="DIR", type=Path, help="also keep every raw frame in DIR")

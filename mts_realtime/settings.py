@@ -151,7 +151,7 @@ class RealtimeSettings(BaseSettings):
     def _known_exchanges(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in value if name not in ("binance", "bybit")]
         if unknown or not value:
-            raise ValueError(f"allowed: binance, bybit; got {', '.join(unknown) or 'nothing'}")
+            raise ValueError(f"allowed are binance and bybit, not {', '.join(unknown) or 'nothing'}")
         return tuple(dict.fromkeys(value))
 
     @field_validator("symbols", mode="after")
@@ -203,4 +203,6 @@ def load_settings(**overrides: Any) -> RealtimeSettings:  # noqa: ANN401 - typed
     except ValidationError as error:
         first = error.errors()[0]
         name = "MTS_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"setting {name}: {first['msg']} (got {first.get('input')!r})") from None
+        given = first.get("input")
+        shown = ", ".join(map(str, given)) if isinstance(given, tuple) else given
+        raise SettingsError(f"setting {name}: {first['msg'].removeprefix('Value error, ')} (got {shown!r})") from None

@@ -10,11 +10,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from mts_simulator.coins import COINS, DEFAULT_FUNDING_HOURS, Coin
+from mts_simulator.coins import DEFAULT_FUNDING_HOURS
 from mts_simulator.intervals import INTERVALS
 from mts_simulator.market import FIRST_MS
 from mts_simulator.perpetuals import BinanceData, Candle, Ladder, Mark, Window
-from mts_simulator.seeded import FUNDING_SWITCH_MS, SeededPerpetuals
 from mts_simulator.wire import Call, JsonObject, Reply, json_reply
 
 if TYPE_CHECKING:
@@ -211,7 +210,7 @@ class Binance:
                 "fundingTime": settled.time_ms,
                 "fundingRate": settled.rate,
                 "markPrice": settled.mark_price,
-                "rateType": "Regular",
+                "rateType": settled.rate_type,
             }
             for symbol in symbols
             for settled in self._data.settlements(symbol, window, call.now_ms)
@@ -240,48 +239,6 @@ class Binance:
         if not known:
             raise BinanceError(-1121, "Invalid symbol.")
         return symbol
-
-
-class SeededBinance(SeededPerpetuals):
-    """Seeded perpetuals with Binance's instrument list."""
-
-    def instruments(self) -> list[JsonObject]:
-        """All perpetuals, one delivery future and one delisted perpetual."""
-        rows = [perpetual_row(coin) for coin in COINS if coin.has_perpetual]
-        delivery = {
-            **rows[0],
-            "symbol": "BTCUSDT_270326",
-            "contractType": "CURRENT_QUARTER",
-            "deliveryDate": 1_806_048_000_000,
-        }
-        settled = {
-            **rows[-1],
-            "symbol": "RNDRUSDT",
-            "pair": "RNDRUSDT",
-            "baseAsset": "RNDR",
-            "status": "SETTLING",
-        }
-        return [*rows, delivery, settled]
-
-    def funding_info(self) -> list[JsonObject]:
-        """Adjusted symbols only: those that do not settle every 8 hours."""
-        return [
-            {
-                "symbol": coin.perpetual,
-                "adjustedFundingRateCap": "0.02000000",
-                "adjustedFundingRateFloor": "-0.02000000",
-                "fundingIntervalHours": coin.binance_funding_hours,
-                "disclaimer": False,
-                "updateTime": FUNDING_SWITCH_MS,
-            }
-            for coin in COINS
-            if coin.has_perpetual and coin.binance_funding_hours != DEFAULT_FUNDING_HOURS
-        ]
-
-
-def perpetual_row(coin: Coin) -> JsonObject:
-    """The ``exchangeInfo`` row of a coin's perpetual."""
-    return instrument_row(coin.perpetual, coin.symbol, coin.price_decimals, coin.quantity_decimals)
 
 
 def instrument_row(symbol: str, base: str, price_decimals: int, quantity_decimals: int) -> JsonObject:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mts_simulator.binance import SeededBinance, instrument_row
+from mts_simulator.binance import instrument_row
 from mts_simulator.bybit import SeededBybit
 from mts_simulator.clock import HOUR_MS, SECOND_MS
 from mts_simulator.market import FIRST_MS
 from mts_simulator.noise import generator, key_of
+from mts_simulator.seeded_binance import SeededBinance
 from mts_simulator.streams import FeedSource
 
 if TYPE_CHECKING:

@@ -31,11 +31,12 @@ class Candle(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """One settled funding: when (raw, some ms past the hour), the rate and the mark price."""
+    """One settled funding: when (raw, some ms past the hour), the rate, the mark price, ``Regular`` or ``Special``."""
 
     time_ms: int
     rate: str
     mark_price: str
+    rate_type: str = "Regular"
 
 
 class Mark(NamedTuple):

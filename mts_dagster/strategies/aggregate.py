@@ -6,8 +6,9 @@ out, and the state of the portfolio is a value that is handed in and handed back
 For each day, in this order:
 
 1. Vote. A strategy's vote is its weight times its confidence, for long or for short; flat is heard but votes for
-   neither side. The margin is the difference of the sides over their sum; below ``min_margin`` they cancel each other
-   and the asset is flat. Otherwise the winners' mean size, weighted as their votes and scaled by the margin, is wanted.
+   neither side. A hedged pair says nothing about the coin's direction, its weight is 0. The margin is the difference
+   of the sides over their sum; below ``min_margin`` they cancel each other and the asset is flat. Otherwise the
+   winners' mean size, weighted as their votes and scaled by the margin, is wanted.
 2. Volatility. The size is reduced by target over realised volatility, never enlarged; unknown volatility is flat.
 3. Position limit. No asset beyond ``max_position``.
 4. Drawdown stop. Once the portfolio on paper is ``max_drawdown_pct`` below its peak, all is flat for
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -157,6 +158,8 @@ def aggregate(
     volatility: pd.DataFrame,
     config: AggregationConfig,
     before: PortfolioState | None = None,
+    *,
+    hedged: Collection[str] = (),
 ) -> tuple[pd.DataFrame, PortfolioState]:
     """Make one decision for each day and asset out of all strategies' signals.
 
@@ -166,6 +169,7 @@ def aggregate(
         volatility: ``date``, ``coin`` and ``volatility_30d_ann_pct`` of the same days, as in ``features_daily``.
         config: Weights and limits.
         before: The portfolio as the day before left it; empty if not given.
+        hedged: Names of the strategies that hold hedged pairs (``Strategy.hedged``): heard, but without a vote.
 
     Returns:
         The decisions, one row for each day and asset that has a signal, and the portfolio afterwards. The rows have the
@@ -185,7 +189,7 @@ def aggregate(
     state = before or PortfolioState()
     rows: list[dict[str, Any]] = []
     for day, group in heard.groupby("date", sort=True):
-        votes = [vote(str(asset), part, config) for asset, part in group.groupby("asset", sort=True)]
+        votes = [vote(str(asset), part, config, hedged) for asset, part in group.groupby("asset", sort=True)]
         choices = [sized(choice, moves.get((day, choice.asset)), config) for choice in votes]
         state, choices = held(pd.Timestamp(str(day)), choices, state, config)
         known = {"timestamp": group["timestamp"].max(), "available_at": group["available_at"].max()}
@@ -214,8 +218,8 @@ COLUMNS: Final = (
 )
 
 
-def vote(asset: str, signals: pd.DataFrame, config: AggregationConfig) -> Choice:
-    """Weigh the signals on one asset against each other."""
+def vote(asset: str, signals: pd.DataFrame, config: AggregationConfig, hedged: Collection[str] = ()) -> Choice:
+    """Weigh the signals on one asset against each other; those of ``hedged`` strategies weigh nothing."""
     heard = tuple(
         Contribution(
             strategy=str(row["strategy"]),
@@ -224,7 +228,7 @@ def vote(asset: str, signals: pd.DataFrame, config: AggregationConfig) -> Choice
             position_size=float(row["position_size"]),
             risk_level=str(row["risk_level"]),
             reason=str(row["reason"]),
-            weight=config.weight(str(row["strategy"])),
+            weight=0.0 if row["strategy"] in hedged else config.weight(str(row["strategy"])),
         )
         for row in signals.sort_values("strategy").to_dict("records")
     )

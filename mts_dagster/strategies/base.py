@@ -77,12 +77,17 @@ class Strategy(ABC, Generic[ConfigT]):
     Attributes:
         name: unique, in snake case; also the name of its asset and of its JSON file.
         inputs: tables of the lake that it reads.
+        hedged: whether a position is a pair of equal and opposite legs, and so no bet on the coin's price: ``long``
+            means that the pair is held, its legs stand in the reason, and ``short`` is not allowed. Such decisions
+            have no vote on the coin's direction (``aggregate``), and a backtest that trades the coin alone must
+            refuse them.
         config_type: class of its config, taken from the type argument.
         config: the validated config.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = (FEATURES,)
+    hedged: ClassVar[bool] = False
     config_type: ClassVar[type[StrategyConfig]]
 
     def __init__(self, config: ConfigT) -> None:

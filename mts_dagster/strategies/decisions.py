@@ -113,6 +113,8 @@ def conform(strategy: Strategy[Any], decisions: pd.DataFrame) -> pd.DataFrame:
     _refuse(strategy, frame, ~frame["asset"].isin(strategy.config.assets), "the asset is not in the config")
     _refuse(strategy, frame, frame.duplicated(_KEY), "there are two decisions for one asset and time")
     _refuse(strategy, frame, frame["available_at"] < frame["timestamp"], "available_at is before the decision")
+    if strategy.hedged:
+        _refuse(strategy, frame, frame["direction"] == "short", "a hedged pair is held or not, it cannot be short")
     _refuse(strategy, frame, flat != (frame["position_size"] == 0), "size must be 0 when flat and above 0 otherwise")
     return frame
 

@@ -67,7 +67,7 @@ def expected_correlation(shared_data: Path, coin: str, day: pd.Timestamp) -> flo
     """Correlation of the last 30 steps between VIX observations known at the decision, by numpy."""
     closes = daily_futures(shared_data, coin)["close"]
     known = known_vix(shared_data, decided_at(day))
-    known = known[known.index <= day]
+    known = known[known.index <= day].tail(2 * PAIRS)
     pairs = []
     for previous, current in zip(known.index[:-1], known.index[1:], strict=True):
         if previous in closes.index:
@@ -94,7 +94,8 @@ def test_correlations_agree_with_an_independent_computation(chain: Chain, shared
 def test_the_days_that_signal_are_those_beyond_the_threshold(chain: Chain, shared_data: Path, coin: str) -> None:
     """vix_correlation is long below -0.6, short above +0.6 and flat between, on exactly the computed days."""
     stored = chain.con.execute(
-        "select date, direction from signals.vix_correlation where asset = ? and date >= '2024-03-01' order by date",
+        "select date, direction from signals.vix_correlation_signals where asset = ? and date >= '2024-03-01' "
+        "order by date",
         [coin],
     ).df()
     expected = []
@@ -115,7 +116,8 @@ def test_mean_reversion_buys_fear_and_only_fear(chain: Chain, shared_data: Path,
     """Long exactly when the known VIX is above 25 and the close is more than 10 % below its 90-day high."""
     closes = daily_futures(shared_data, coin)["close"]
     stored = chain.con.execute(
-        "select date, direction from signals.mean_reversion where asset = ? and date >= '2024-05-01' order by date",
+        "select date, direction from signals.mean_reversion_signals where asset = ? and date >= '2024-05-01' "
+        "order by date",
         [coin],
     ).df()
     expected = []

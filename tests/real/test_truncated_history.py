@@ -36,7 +36,9 @@ def cut_off(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Settings:
         update={"home": home, "catalog": f"sqlite:{home}/lake.sqlite", "data_path": f"{home}/lake/"}
     )
     strategies = load_strategies(settings).values()
-    prepare_lake(settings, project_of(settings), {**TABLES, **{s.name: signal_table(s) for s in strategies}})
+    prepare_lake(
+        settings, project_of(settings), {**TABLES, **{table.name: table for table in map(signal_table, strategies)}}
+    )
     with session(settings, read_only=False) as con, write(con):
         for table in RAW:
             known = chain.con.execute(f"from {table.qualified} where available_at <= ?", [CUT]).arrow()  # noqa: F841 - DuckDB finds it by its name

@@ -1,4 +1,4 @@
-"""Rankings, sampled prices and candles, pulled from CoinGecko, Binance and Bybit.
+"""Rankings, sampled prices, candles and funding, pulled from CoinGecko, Binance and Bybit.
 
 What belongs here: which partitions ask which client for what. Clients and their combination are in
 ``mts_dagster.sources``.
@@ -19,7 +19,7 @@ from mts_dagster.runs import register_coins
 from mts_dagster.schemas import TABLES
 from mts_dagster.settings import Settings
 from mts_dagster.sources.clients import Clients
-from mts_dagster.sources.history import Collected, candles, prices, universe
+from mts_dagster.sources.history import Collected, candles, funding, prices, universe
 from mts_dagster.tracked import tracked_coins
 
 GROUP = "history"
@@ -101,10 +101,42 @@ def klines(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], clients: dg.ResourceParam[Clients]
 ) -> pd.DataFrame:
     """Candles of each coin and day of the run."""
-    (ranking,) = read_tables(settings, [(TABLES["coin_universe"], None)])
-    tickers = dict(zip(ranking["coin"], ranking["symbol"], strict=True))
     slices = slices_of(context.partition_keys)
-    return _told(context, candles(clients.venues, slices, settings.kline_intervals, tickers))
+    return _told(context, candles(clients.venues, slices, settings.kline_intervals, _tickers(settings)))
+
+
+@dg.asset(
+    key=["raw", "funding_rates"],
+    deps=[dg.AssetDep(coin_universe, partition_mapping=ONE_COIN_OF_DAY)],
+    partitions_def=coin_daily,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=FETCH_RETRY,
+    pool="exchanges",
+    group_name=GROUP,
+    kinds={"binance", "bybit", "duckdb"},
+    owners=MARKET_DATA,
+    tags={"domain": "market"},
+    code_version="1",
+    description="Settled funding of the coin's USDT perpetual at every exchange, with the interval that each rate was "
+    "for. Special settlements stand apart. Rows of an exchange that refuses stay. A coin without a perpetual has no "
+    "rows.",
+    metadata={"dagster/column_schema": column_schema(TABLES["funding_rates"])},
+    io_manager_key="lake",
+)
+@ends_in_failure
+def funding_rates(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], clients: dg.ResourceParam[Clients]
+) -> pd.DataFrame:
+    """Settlements of each coin and day of the run."""
+    slices = slices_of(context.partition_keys)
+    (stored,) = read_tables(settings, [(TABLES["funding_rates"], slices)])
+    return _told(context, funding(clients.venues, slices, stored, _tickers(settings), delay_s=settings.bar_delay_s))
+
+
+def _tickers(settings: Settings) -> dict[str, str]:
+    """CoinGecko's ticker of every coin that was ever ranked."""
+    (ranking,) = read_tables(settings, [(TABLES["coin_universe"], None)])
+    return dict(zip(ranking["coin"], ranking["symbol"], strict=True))
 
 
 def _told(context: dg.AssetExecutionContext, collected: Collected) -> pd.DataFrame:

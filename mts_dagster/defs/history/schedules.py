@@ -33,7 +33,7 @@ def universe_hourly(context: dg.ScheduleEvaluationContext, bare_settings: dg.Res
     cron_schedule="5 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Price points and klines of each coin over the trailing days, every hour.",
+    description="Price points, klines and funding of each coin over the trailing days, every hour.",
 )
 def market_hourly(
     context: dg.ScheduleEvaluationContext, bare_settings: dg.ResourceParam[Settings]

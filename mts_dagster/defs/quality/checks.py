@@ -15,7 +15,7 @@ import dagster as dg
 import duckdb
 
 from mts_dagster.defs.common import ends_in_failure
-from mts_dagster.defs.signals.assets import SCHEMA, read_market, signal_table
+from mts_dagster.defs.signals.assets import read_market, signal_key, signal_table
 from mts_dagster.lake.read import read_tables
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
@@ -114,7 +114,7 @@ def _shown(con: duckdb.DuckDBPyConnection, project: Project, broken: Sequence[Da
 
 
 def _look_ahead_checks(project: Project, strategies: Sequence[Strategy[Any]]) -> dg.AssetChecksDefinition:
-    checked = {dg.AssetKey([SCHEMA, strategy.name]): strategy for strategy in strategies}
+    checked = {signal_key(strategy): strategy for strategy in strategies}
     specs = [
         dg.AssetCheckSpec(
             name="does_not_look_ahead",
@@ -141,7 +141,7 @@ def look_ahead_result(settings: Settings, project: Project, strategy: Strategy[A
     days = _newest_days(settings, strategy)
     difference = _first_look_ahead(settings, project, strategy, days) if days else ""
     return dg.AssetCheckResult(
-        asset_key=dg.AssetKey([SCHEMA, strategy.name]),
+        asset_key=signal_key(strategy),
         check_name="does_not_look_ahead",
         passed=not difference,
         description=f"on rows known then, {difference}" if difference else None,

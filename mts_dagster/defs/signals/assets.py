@@ -18,11 +18,12 @@ from mts_dagster.lake.io_manager import column_schema
 from mts_dagster.lake.read import read_tables
 from mts_dagster.lake.slices import Slice
 from mts_dagster.partitions import daily, slices_of
-from mts_dagster.schemas import Table, TradingSignals, table_of
+from mts_dagster.schemas import TABLES, Table, TradingSignals, table_of
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Project
 from mts_dagster.strategies.base import FEATURES, Strategy
 from mts_dagster.strategies.decisions import decide
+from mts_dagster.strategies.errors import StrategyError
 from mts_dagster.strategies.market import Market
 from mts_dagster.strategies.publish import build_documents, write_documents
 
@@ -31,8 +32,24 @@ SCHEMA = "signals"
 
 
 def signal_table(strategy: Strategy[Any]) -> Table:
-    """The table of one strategy: the contract of trading_signals under the strategy's name."""
-    return replace(table_of(TradingSignals), name=strategy.name, description=strategy.description)
+    """The table of one strategy, ``<strategy>_signals``, with the contract of trading_signals.
+
+    The ending keeps it apart from tables of the market: a strategy may be called like what it looks at.
+
+    Raises:
+        StrategyError: the name belongs to a table of MTS.
+    """
+    name = f"{strategy.name}_signals"
+    if name in TABLES:
+        raise StrategyError(
+            f"strategy {strategy.name} needs another name: the table {TABLES[name].qualified} is not its own"
+        )
+    return replace(table_of(TradingSignals), name=name, description=strategy.description)
+
+
+def signal_key(strategy: Strategy[Any]) -> dg.AssetKey:
+    """Asset key of one strategy's table."""
+    return dg.AssetKey([SCHEMA, signal_table(strategy).name])
 
 
 def build_signal_assets(strategies: Sequence[Strategy[Any]], project: Project) -> list[dg.AssetsDefinition]:
@@ -47,7 +64,7 @@ def _strategy_asset(strategy: Strategy[Any], project: Project) -> dg.AssetsDefin
     inputs = [project.models[name].table() for name in strategy.inputs]
 
     @dg.asset(
-        key=[SCHEMA, strategy.name],
+        key=signal_key(strategy),
         deps=[dg.AssetDep([entry.schema, entry.name], partition_mapping=lookback) for entry in inputs],
         partitions_def=daily,
         backfill_policy=SINGLE_RUN,
@@ -85,7 +102,7 @@ def _union_asset(strategies: Sequence[Strategy[Any]]) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[SCHEMA, table.name],
-        deps=[dg.AssetKey([SCHEMA, strategy.name]) for strategy in strategies],
+        deps=[signal_key(strategy) for strategy in strategies],
         partitions_def=daily,
         backfill_policy=SINGLE_RUN,
         group_name=GROUP,

@@ -33,7 +33,7 @@ def test_the_demo_ends_with_a_summary(tmp_path: Path) -> None:
     """Code 0, each step told, rows of every table, and the newest signals with their reasons."""
     done = demo(tmp_path / "home")
     assert done.returncode == 0, done.stderr
-    for step in ("macro_data of VIXCLS", "price_points, klines of bitcoin", "trading_signals"):
+    for step in ("macro_data of VIXCLS", "price_points, klines, funding_rates of bitcoin", "trading_signals"):
         assert f"ok {step}" in done.stderr or step in done.stderr
     for told in ("raw.klines", "signals.trading_signals", "mean_reversion", "long_days", "signals of ", "make up"):
         assert told in done.stdout

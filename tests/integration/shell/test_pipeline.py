@@ -41,6 +41,7 @@ SOME_DAYS = Days(LAST - timedelta(days=2), LAST)
     [
         ("raw.coin_universe", 51 * 4),
         ("raw.klines", 51 * 3 * 25),
+        ("raw.funding_rates", 51 * 3 * 2 * 3),
         ("marts.crypto_ohlcv", 51 * 4 * 24 - 1),
         ("marts.ohlcv_daily", 51 * 4 - 1),
         ("marts.features_daily", 51 * 4 - 1),
@@ -48,7 +49,7 @@ SOME_DAYS = Days(LAST - timedelta(days=2), LAST)
     ],
 )
 def test_every_day_has_its_rows(filled: World, table: str, rows: int) -> None:
-    """51 days, 4 coins of which 3 have perpetuals, 5 strategies on 3 coins over 11 days.
+    """51 days, 4 coins of which 3 have perpetuals, settled by 2 venues 3 times a day, 5 strategies over 11 days.
 
     The last hour of a coin that has samples alone is not over before a later sample says so.
     """
@@ -75,6 +76,12 @@ def test_a_coin_without_a_perpetual_lives_on_samples(filled: World) -> None:
 def test_the_first_venue_answers_everything(filled: World) -> None:
     """Bybit is asked for what Binance lacks, and it lacks nothing."""
     assert filled.rows("select distinct venue from raw.klines") == [("binance",)]
+
+
+def test_the_first_day_of_funding_knows_its_interval(filled: World) -> None:
+    """It comes from a settlement of the day before, which is not stored."""
+    assert filled.rows("select distinct interval_hours from raw.funding_rates") == [(8.0,)]
+    assert filled.rows("select min(settled_at) from raw.funding_rates") == [(datetime(2024, 1, 1, tzinfo=UTC),)]
 
 
 def test_a_day_filled_in_later_ranks_the_tracked_coins(filled: World) -> None:
@@ -117,7 +124,7 @@ def test_signal_files_have_the_published_shape(filled: World) -> None:
 
 def test_the_union_is_what_the_strategies_said(filled: World) -> None:
     """No decision is lost or changed on the way into trading_signals."""
-    parts = " union all ".join(f"select * from signals.{name}" for name in STRATEGIES)
+    parts = " union all ".join(f"select * from signals.{name}_signals" for name in STRATEGIES)
     assert filled.rows(f"({parts}) except all from signals.trading_signals") == []
     assert filled.rows(f"from signals.trading_signals except all ({parts})") == []
 
@@ -262,7 +269,7 @@ def test_a_strategy_of_ones_own_is_one_file(copied: World, tmp_path: Path) -> No
     )
     world = World(copied.simulator, settings)
     world.run(lambda bench: compute_signals(bench, SOME_DAYS))
-    assert world.rows("select distinct asset, direction, position_size from signals.always_long") == [
+    assert world.rows("select distinct asset, direction, position_size from signals.always_long_signals") == [
         ("bitcoin", "long", 0.07)
     ]
     assert world.rows("select count(*) from signals.trading_signals where strategy = 'always_long'") == [(3,)]
@@ -328,8 +335,8 @@ SPOILED = {
     "where date = '2024-01-20' and coin = 'bitcoin'",
     "coverage_daily.hours_are_not_missing": "delete from marts.crypto_ohlcv "
     "where coin = 'bitcoin' and open_time = '2024-02-01 05:00:00Z'",
-    "momentum.does_not_look_ahead": "update signals.momentum set direction = 'short', position_size = 0.5, "
-    "confidence = 0.5 where asset = 'bitcoin' and date = '2024-02-19'",
+    "momentum_signals.does_not_look_ahead": "update signals.momentum_signals set direction = 'short', "
+    "position_size = 0.5, confidence = 0.5 where asset = 'bitcoin' and date = '2024-02-19'",
 }
 TOLD = {
     "crypto_ohlcv.bar_bounds_hold": "bar_bounds_hold_crypto_ohlcv: 1 rows",
@@ -340,8 +347,8 @@ TOLD = {
     "macro_daily.macro_daily_has_every_day": "macro_daily_has_every_day: 2 rows",
     "features_daily.features_cover_every_daily_bar": "features_cover_every_daily_bar: 1 rows",
     "coverage_daily.hours_are_not_missing": "hours_are_not_missing: 2 rows",
-    "momentum.does_not_look_ahead": "on rows known then, the decision on bitcoin at 2024-02-20 00:01:00 UTC changes "
-    "from short (confidence 0.5, size 0.5, ",
+    "momentum_signals.does_not_look_ahead": "on rows known then, the decision on bitcoin at 2024-02-20 00:01:00 UTC "
+    "changes from short (confidence 0.5, size 0.5, ",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mts_dagster.schemas import Klines
+from mts_dagster.lake.slices import Slice
+from mts_dagster.schemas import FundingRates, Klines
 from mts_dagster.sources.binance import Binance
 from mts_dagster.sources.bybit import Bybit
 from mts_dagster.sources.errors import BadContentError, RateLimitedError, SourceError, SourceUnavailableError
 from mts_dagster.sources.fetch import KlineWindow, fetch_klines
+from mts_dagster.sources.history import funding
 from mts_simulator import Fault, SimulatorConfig
 
 from .conftest import NOW, World
@@ -55,6 +58,59 @@ def test_funding_settles_every_eight_hours(world: World, client: Client) -> None
     assert set(frame["settled_at"].diff().dropna()) == {timedelta(hours=8)}
     assert len(frame) == 1200
     assert (frame["settled_at_ms"] - frame["settled_at"].astype("int64") // 1000).between(0, 1000).all()
+
+
+@pytest.mark.parametrize(
+    ("coin", "binance_hours", "bybit_hours"),
+    [("bitcoin", 8, 8), ("solana", 8, 4), ("livepeer", 4, 1), ("harmony", 1, 4)],
+)
+def test_funding_of_both_venues_with_their_own_intervals(
+    world: World, coin: str, binance_hours: int, bybit_hours: int
+) -> None:
+    """Hundreds of days, several pages in each venue's own direction: every settlement once, none without interval."""
+    first = datetime(2025, 4, 1, tzinfo=UTC)
+    days = [Slice(first, first + timedelta(days=300), (coin,))]
+    with Binance(world.settings(), world.clock) as binance, Bybit(world.settings(), world.clock) as bybit:
+        frame = funding(
+            [binance, bybit], days, FundingRates.empty(), {"harmony": "ONE", "livepeer": "LPT"}, delay_s=60
+        ).frame
+    FundingRates.validate(frame)
+    for venue, hours in (("binance", binance_hours), ("bybit", bybit_hours)):
+        regular = frame[(frame["venue"] == venue) & (frame["kind"] == "regular")]
+        expected = pd.date_range(first, periods=300 * 24 // hours, freq=f"{hours}h", unit="us")
+        assert regular["settled_at"].tolist() == expected.tolist()
+        assert set(regular["interval_hours"]) == {float(hours)}
+    special = frame.loc[frame["kind"] == "special", "settled_at"].dt.strftime("%m-%d %H:%M").tolist()
+    assert special == (["04-01 13:30", "07-01 13:30", "10-01 13:30", "01-01 13:30"] if coin == "harmony" else [])
+
+
+def test_the_switch_of_an_interval_shows_in_the_settlements(world: World) -> None:
+    """Until the end of February 2025 all settled every 8 hours; the first rate of an hour is for an hour."""
+    switch = datetime(2025, 3, 1, tzinfo=UTC)
+    days = [Slice(switch - timedelta(days=1), switch + timedelta(days=1), ("harmony",))]
+    with Binance(world.settings(), world.clock) as binance:
+        frame = funding([binance], days, FundingRates.empty(), {"harmony": "ONE"}, delay_s=60).frame
+    assert frame["interval_hours"].tolist() == [8.0] * 4 + [1.0] * 23
+
+
+def test_recorded_funding_of_both_venues(start_world: Callable[[SimulatorConfig], World], recordings: Path) -> None:
+    """Binance's 1,247 recorded settlements and Bybit's 21, digit for digit; the first of each has no interval."""
+    world = start_world(SimulatorConfig(replay=recordings, now=datetime(2026, 9, 9, tzinfo=UTC)))
+    days = [Slice(datetime(2024, 12, 1, tzinfo=UTC), datetime(2026, 9, 9, tzinfo=UTC), ("bitcoin",))]
+    with Binance(world.settings(), world.clock) as binance, Bybit(world.settings(), world.clock) as bybit:
+        frame = funding([binance, bybit], days, FundingRates.empty(), {}, delay_s=60).frame.set_index("settled_at")
+    recorded = pd.read_csv(recordings / "funding" / "binance_usdm_BTCUSDT_funding_2025-2026.csv")
+    rates = pd.Series(recorded["funding_rate"].tolist(), pd.to_datetime(recorded["funding_time"], utc=True))
+    ours = frame[frame["venue"] == "binance"]
+    assert ours["funding_rate"].reindex(rates.index).tolist() == rates.tolist()
+    assert ours["interval_hours"].isna().tolist() == [True] + [False] * (len(ours) - 1)
+    assert set(ours["interval_hours"].dropna()) == {8.0}
+    raw = pd.read_csv(recordings / "funding" / "binance_usdm_BTCUSDT_fundingRate_raw_2026Q1.csv")
+    stamps = pd.to_datetime(raw["timestamp"], unit="ms", utc=True)
+    assert ours["stamped_at"].reindex(stamps.dt.floor("min")).tolist() == stamps.tolist()
+    body = json.loads((recordings / "rest" / "bybit_v5_market_funding_history_BTCUSDT_20260908.json").read_text())
+    told = [float(row["fundingRate"]) for row in body["result"]["list"]][::-1]
+    assert frame.loc[frame["venue"] == "bybit", "funding_rate"].tolist() == told
 
 
 @BOTH

@@ -106,6 +106,20 @@ def test_a_weight_of_zero_silences_a_strategy() -> None:
     assert (row["direction"], row["confidence"]) == ("long", 0.6)
 
 
+def test_a_hedged_pair_has_no_vote_on_direction() -> None:
+    """It is recorded with weight 0: the short decides alone, and a pair alone moves nothing."""
+    said = (
+        ("pair", "bitcoin", "long", 1.0, 0.1),
+        ("b", "bitcoin", "short", 0.6, 0.1),
+        ("pair", "ethereum", "long", 1.0, 0.1),
+    )
+    rows = decided(*said, hedged=("pair",))
+    assert (rows["bitcoin"]["direction"], rows["bitcoin"]["confidence"]) == ("short", 0.6)
+    assert (rows["ethereum"]["direction"], rows["ethereum"]["decided_by"]) == ("flat", "no_vote")
+    heard = {item["strategy"]: item["weight"] for item in json.loads(rows["bitcoin"]["contributions"])}
+    assert heard == {"b": 1.0, "pair": 0.0}
+
+
 def test_the_contributions_are_recorded() -> None:
     """Who said what, with which weight, and how much it counted."""
     row = decided(("a", "bitcoin", "long", 0.8, 0.1), ("b", "bitcoin", "short", 0.1, 0.1))["bitcoin"]

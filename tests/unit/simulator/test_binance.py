@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from mts_simulator.binance import Binance, SeededBinance
-from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from mts_simulator.binance import Binance
+from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS, to_ms
 from mts_simulator.seeded import FUNDING_SWITCH_MS
+from mts_simulator.seeded_binance import SeededBinance
 
 from .conftest import NOW_MS, SEED, JsonValue, ask, ask_json
 
@@ -167,6 +169,21 @@ def test_funding_intervals(binance: Binance, symbol: str, hours: int) -> None:
     assert times[-1] <= NOW_MS
     next_time = ask_json(binance, "/fapi/v1/premiumIndex", symbol=symbol)["nextFundingTime"]
     assert next_time - times[-1] == pytest.approx(hours * HOUR_MS, abs=20)
+
+
+def test_special_settlements_stand_between_the_regular_ones(binance: Binance) -> None:
+    """ONE has one at 13:30 on the first day of a quarter; pages of any size hold it once."""
+    start, end = to_ms(datetime(2025, 9, 30, tzinfo=UTC)), to_ms(datetime(2025, 10, 2, 23, 59, tzinfo=UTC))
+    query: dict[str, Any] = {"symbol": "ONEUSDT", "endTime": end}
+    whole = ask_json(binance, "/fapi/v1/fundingRate", startTime=start, limit=1000, **query)
+    special = [row for row in whole if row["rateType"] == "Special"]
+    assert [row["fundingTime"] for row in special] == [to_ms(datetime(2025, 10, 1, 13, 30, tzinfo=UTC))]
+    assert len(whole) == 3 * 24 + 1
+    paged, cursor = [], start
+    while page := ask_json(binance, "/fapi/v1/fundingRate", startTime=cursor, limit=7, **query):
+        paged += page
+        cursor = page[-1]["fundingTime"] + 1
+    assert paged == whole
 
 
 def test_only_adjusted_symbols_are_in_funding_info(binance: Binance) -> None:

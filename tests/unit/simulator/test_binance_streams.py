@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mts_simulator.binance import Binance, SeededBinance
+from mts_simulator.binance import Binance
 from mts_simulator.binance_streams import BinanceSession, SeededBinanceFeeds, route_of
 from mts_simulator.clock import HOUR_MS
+from mts_simulator.seeded_binance import SeededBinance
 
 from .conftest import NOW_MS, SEED, ask_json
 

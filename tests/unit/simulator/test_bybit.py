@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mts_simulator.binance import Binance, SeededBinance
+from mts_simulator.binance import Binance
 from mts_simulator.bybit import Bybit, SeededBybit
 from mts_simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from mts_simulator.seeded_binance import SeededBinance
 
 from .conftest import NOW_MS, SEED, JsonValue, ask, ask_json
 

@@ -327,6 +327,20 @@ def test_signals_that_break_their_contract_are_refused(
         decide(strategy, Market({FEATURES: rows(close_usd=[110.0, 90.0])}), *MARCH)
 
 
+def test_a_hedged_pair_cannot_be_short(rows: Rows) -> None:
+    """A pair is held or not; short would be read as a bet on the coin."""
+
+    class Pair(Broken):
+        hedged = True
+
+    strategy = Pair(StrategyConfig(assets=("bitcoin",)))
+    strategy.spoil = lambda frame: frame.assign(direction=frame["direction"].replace("long", "short"))
+    with pytest.raises(
+        StrategyError, match="a hedged pair is held or not, it cannot be short in 1 rows, first bitcoin"
+    ):
+        decide(strategy, Market({FEATURES: rows(close_usd=[110.0, 90.0])}), *MARCH)
+
+
 def test_a_failing_strategy_is_named(rows: Rows) -> None:
     """The cause stays attached for whoever wrote it."""
 
