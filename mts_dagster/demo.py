@@ -1,4 +1,4 @@
-"""The demo: everything against the simulator, from nothing to signals, with a summary at the end.
+"""The demo: everything against the simulator, from nothing to backtests, with a summary at the end.
 
 What belongs here: the order of the steps and the summary. ``make demo`` runs ``mts demo``; ``make up`` then shows the
 same data in the Dagster UI. Running it again replaces the same partitions by the same values.
@@ -12,16 +12,26 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from mts_dagster.errors import LakeError
+from mts_dagster.errors import LakeError, MtsError
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.status import table_statuses
-from mts_dagster.processes import simulator
-from mts_dagster.reports import print_rows, print_signals
+from mts_dagster.processes import sidecar, sidecar_log, simulator
+from mts_dagster.reports import print_backtests, print_opportunities, print_rows, print_signals
 from mts_dagster.runs import Days
 from mts_dagster.settings import Settings, load_settings
-from mts_dagster.workbench import Workbench, collect_macro, collect_market, compute_signals
+from mts_dagster.workbench import (
+    Workbench,
+    collect_macro,
+    collect_market,
+    compute_signals,
+    ingest_landing,
+    run_backtests,
+)
+from mts_realtime.landing import list_segments
 
 DAYS = 400
+EXCHANGES = {"binance", "bybit"}
+BOOKS_WAIT_S = 60.0
 NOT_FILLED = ("live.", "backtests.")  # tables of the sidecar and of backtests, which the demo does not start
 # Correlations need 30 pairs of VIX observations, drawdowns 90 days: signals start when both can exist.
 WARM_UP_DAYS = 100
@@ -52,11 +62,29 @@ def _run(settings: Settings, days: int) -> None:
     today = datetime.now(UTC).date()
     window = Days(today - timedelta(days=days - 1), today)
     with Workbench.open(settings) as bench:
-        collect_macro(bench, window)
-        collect_market(bench, window)
+        with sidecar(settings):  # it streams while history is collected
+            collect_macro(bench, window)
+            collect_market(bench, window)
+            _wait_for_books(bench)
+        ingest_landing(bench)
         compute_signals(bench, Days(min(window.first + timedelta(days=WARM_UP_DAYS), today), today))
+        run_backtests(bench, window.first.year, today.year)
     summarise(settings, console)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s; see it in the Dagster UI: make up", highlight=False)
+
+
+def _wait_for_books(bench: Workbench) -> None:
+    """Until books of both exchanges have landed; by then they usually have.
+
+    Raises:
+        MtsError: they did not come.
+    """
+    with bench.step("order books of both exchanges from the sidecar"):
+        deadline = time.monotonic() + BOOKS_WAIT_S
+        while {segment.exchange for segment in list_segments(bench.settings.landing_dir, "order_book")} != EXCHANGES:
+            if time.monotonic() > deadline:
+                raise MtsError(f"no order books within {BOOKS_WAIT_S:.0f} s; see {sidecar_log(bench.settings)}")
+            time.sleep(0.2)
 
 
 def summarise(settings: Settings, console: Console) -> None:
@@ -79,3 +107,5 @@ def summarise(settings: Settings, console: Console) -> None:
         columns = [column[0] for column in result.description or []]
         print_rows(columns, result.fetchall(), title="decisions, coins x days")
     print_signals(settings)
+    print_opportunities(settings)
+    print_backtests(settings)
