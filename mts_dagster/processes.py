@@ -51,7 +51,7 @@ def sidecar_log(settings: Settings) -> Path:
 
 
 @contextmanager
-def sidecar(settings: Settings) -> Iterator[None]:
+def sidecar(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     """Run the sidecar in a process of its own for as long as the block lasts; what it received is landed at the end.
 
     Its live feed is on any free port.
@@ -64,7 +64,7 @@ def sidecar(settings: Settings) -> Iterator[None]:
     with log.open("w") as file:
         process = subprocess.Popen(SIDECAR, stderr=file, env={**os.environ, "MTS_FEED_PORT": "0"}, text=True)  # noqa: S603
         try:
-            yield
+            yield process
         finally:
             ended = process.poll() is not None
             _stop(process)
