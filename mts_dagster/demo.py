@@ -22,7 +22,8 @@ from mts_dagster.settings import Settings, load_settings
 from mts_dagster.workbench import Workbench, collect_macro, collect_market, compute_signals
 
 DAYS = 400
-LIVE = "live."  # tables of the sidecar, which the demo does not start
+# Tables of the sidecar and the days made of them; the demo does not start it.
+LIVE = ("live.", "marts.arbitrage_daily", "marts.market_structure_daily")
 # Correlations need 30 pairs of VIX observations, drawdowns 90 days: signals start when both can exist.
 WARM_UP_DAYS = 100
 POSITIONS = """
