@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.schemas import TABLES
 from mts_dagster.settings import REPOSITORY
 from mts_dagster.sql_models import Model, Project, Window, load_project
@@ -58,6 +59,12 @@ select indicator, cast(day as date), 10 + day(day), cast(day as date) + 1, 'vint
 from (values ('VIXCLS'), ('DFF')) as indicators(indicator),
     (select unnest(generate_series(timestamptz '2023-12-20', timestamptz '2024-01-05', interval 24 hour)) as day)
 where isodow(day) < 6;
+
+insert into live.order_book by name
+select
+    hour as timestamp, 'bybit' as exchange, 'S' as symbol, hour as available_at,
+    [99.0, 98.0] as bid_prices, [1.0, 2.0] as bid_sizes, [101.0] as ask_prices, [3.0] as ask_sizes
+from hours;
 """
 
 
@@ -95,9 +102,9 @@ def environment(folder: Path) -> dict[str, str]:
 def built(folder: Path, environment: dict[str, str]) -> Iterator[duckdb.DuckDBPyConnection]:
     """The lake after dbt has built it over a few days of raw rows."""
     with attach(environment) as con:
-        con.execute("create schema raw")
-        for table in TABLES.values():
-            if table.schema == "raw":
+        con.execute("create schema raw; create schema live")
+        for table in (*TABLES.values(), *LIVE_TABLES.values()):
+            if table.schema in ("raw", "live"):
                 columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in table.columns)
                 con.execute(f"create table {table.qualified} ({columns})")
         con.execute(RAW_ROWS)

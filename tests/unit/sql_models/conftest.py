@@ -10,12 +10,14 @@ import duckdb
 import pandas as pd
 import pytest
 
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.schemas import TABLES
 from mts_dagster.settings import REPOSITORY
 from mts_dagster.sql_models import Project, Window, load_project
 
 Rows = list[dict[str, Any]]
 DELAY = timedelta(seconds=60)
+WRITTEN = {**{name: table for name, table in TABLES.items() if table.schema == "raw"}, **LIVE_TABLES}
 PRICES = ("open", "high", "low", "close")
 
 
@@ -25,11 +27,12 @@ def utc(text: str) -> datetime:
 
 def empty_lake(project: Project) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"threads": 2})
-    con.execute("set timezone = 'UTC'; create schema raw; create schema staging; create schema marts")
-    for table in TABLES.values():
-        if table.schema == "raw":
-            columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in table.columns)
-            con.execute(f"create table {table.qualified} ({columns})")
+    con.execute(
+        "set timezone = 'UTC'; create schema raw; create schema live; create schema staging; create schema marts"
+    )
+    for table in WRITTEN.values():
+        columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in table.columns)
+        con.execute(f"create table {table.qualified} ({columns})")
     for model in project.models.values():
         if model.kind == "view":
             con.execute(f"create view {model.schema}.{model.name} as {project.render(model)}")
@@ -40,11 +43,11 @@ def empty_lake(project: Project) -> duckdb.DuckDBPyConnection:
 
 
 def insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Rows) -> None:
-    """Put rows, all with the same columns, into a raw table."""
+    """Put rows, all with the same columns, into a table that Python writes."""
     if rows:
         frame = pd.DataFrame(rows)
         con.register("given", frame)
-        con.execute(f"insert into raw.{table} by name from given")
+        con.execute(f"insert into {WRITTEN[table].qualified} by name from given")
         con.unregister("given")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.schemas import TABLES
 from mts_dagster.settings import REPOSITORY, Settings
 from mts_dagster.sql_models import Project, load_project
@@ -41,10 +42,10 @@ def test_key_and_availability_are_never_null(project: Project, name: str) -> Non
     assert [column.name for column in model.columns if column.name in needed and column.nullable] == []
 
 
-def test_sources_are_the_raw_tables(project: Project) -> None:
-    """The YAML of a source lists exactly the columns of the table that Python writes, and its time column."""
+def test_sources_are_the_tables_that_python_writes(project: Project) -> None:
+    """The YAML of a source lists exactly the columns of its table, and its time column."""
     for source in project.sources.values():
-        table = TABLES[source.name]
+        table = {**TABLES, **LIVE_TABLES}[source.name]
         assert source.schema == table.schema
         assert source.columns == tuple((column.name, column.sql_type) for column in table.columns)
         assert source.event_time == table.time_column
@@ -52,7 +53,7 @@ def test_sources_are_the_raw_tables(project: Project) -> None:
 
 def test_table_names_are_unique(project: Project) -> None:
     """A table can be called by its name alone, in the whole lake."""
-    names = [*TABLES, *project.models]
+    names = [*TABLES, *LIVE_TABLES, *project.models]
     assert sorted(names) == sorted(set(names))
 
 
