@@ -67,7 +67,7 @@ def expected_correlation(shared_data: Path, coin: str, day: pd.Timestamp) -> flo
     """Correlation of the last 30 steps between VIX observations known at the decision, by numpy."""
     closes = daily_futures(shared_data, coin)["close"]
     known = known_vix(shared_data, decided_at(day))
-    known = known[known.index <= day]
+    known = known[known.index <= day].tail(2 * PAIRS)
     pairs = []
     for previous, current in zip(known.index[:-1], known.index[1:], strict=True):
         if previous in closes.index:

@@ -128,6 +128,14 @@ def test_the_environment_is_read_in_few_places() -> None:
     assert readers <= set(READS_ENVIRONMENT)
 
 
+@pytest.mark.xdist_group("house")
+def test_groups_of_tests_stay_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """What shares a costly fixture is marked as a group; versions of pytest and xdist exist that ignore the mark."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("runs without workers")
+    assert request.node.nodeid.endswith("@house")
+
+
 def test_no_module_is_called_after_nothing() -> None:
     """Modules are named after subjects."""
     assert [str(path) for path in FILES if path.stem in ("utils", "helpers", "misc", "common_utils")] == []
