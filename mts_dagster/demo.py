@@ -32,8 +32,14 @@ from mts_realtime.landing import list_segments, read_segments
 DAYS = 400
 OPPORTUNITY_WAIT_S = 120.0
 SURELY_SAMPLED_MS = 2500.0
-# Nothing to tell is no fault here; walking forward is a job of its own.
-MAY_BE_EMPTY = {"live.stream_gaps", "live.live_signals", "backtests.walk_forward"}
+# Nothing to tell is no fault here; the day that was streamed has not ended; walking forward is a job of its own.
+MAY_BE_EMPTY = {
+    "live.stream_gaps",
+    "live.live_signals",
+    "marts.arbitrage_daily",
+    "marts.market_structure_daily",
+    "backtests.walk_forward",
+}
 # Correlations need 30 pairs of VIX observations, drawdowns 90 days: signals start when both can exist.
 WARM_UP_DAYS = 100
 POSITIONS = """
