@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,7 @@ class Bench:
         market: The aligned bars.
         inputs: What the request itself read.
         targets: Decisions already made, by the parameters in the order of their names.
+        turn: Held while decisions are made.
     """
 
     subject: Subject
@@ -83,13 +85,16 @@ class Bench:
     market: MarketData
     inputs: Inputs
     targets: dict[tuple[tuple[str, Any], ...], Targets] = field(default_factory=dict)
+    # Threads of a sweep take turns: frames hold the interpreter's lock, and two that fight for it take twice the time.
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def decide(self, params: Params) -> Targets:
         """What to hold from each close on with these parameters; made once for each set."""
         key = tuple(sorted(params.items()))
-        if key not in self.targets:
-            self.targets[key] = self._decided(params)
-        return self.targets[key]
+        with self.turn:
+            if key not in self.targets:
+                self.targets[key] = self._decided(params)
+            return self.targets[key]
 
     def _decided(self, params: Params) -> Targets:
         strategy = self.tuned(params)

@@ -190,19 +190,28 @@ def _walk_asset(
     def walk_forward(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
         from mts_dagster.research import store, walks  # noqa: PLC0415 - loads the engine's compiler
 
-        names = sorted(context.partition_keys)
-        start = midnight(settings.history_start)
-        for name in names:
-            frame = walks.walk_all(settings, project, subjects[name], start, datetime.now(UTC), WALK_FOLDS, WALK_TRIALS)
+        start, now = midnight(settings.history_start), datetime.now(UTC)
+        reasons = []
+        for name in sorted(context.partition_keys):
+            try:
+                frame = walks.walk_all(settings, project, subjects[name], start, now, WALK_FOLDS, WALK_TRIALS)
+            except UsageError as nothing:
+                reasons.append(str(nothing))
+                context.add_asset_metadata({"nothing_to_walk": str(nothing)}, partition_key=name)
+                continue
             store.store_frame(settings, table, frame, [name], run_origin(context, VERSION))
-            shown = frame[["test_start", "test_end", "parameters", "in_sample", "out_of_sample"]].round(2)
-            context.add_asset_metadata(
-                {
-                    "joined_return_pct": float(frame["joined_return_pct"].iloc[0]),
-                    "trials": int(frame["all_trials"].iloc[0]),
-                    "folds": dg.MetadataValue.md(shown.to_markdown(index=False)),
-                },
-                partition_key=name,
-            )
+            context.add_asset_metadata(walked(frame), partition_key=name)
+        if len(reasons) == len(context.partition_keys):
+            raise UsageError(f"nothing to walk forward in {len(reasons)} partitions; the first: {reasons[0]}")
 
     return walk_forward
+
+
+def walked(frame: pd.DataFrame) -> dict[str, Any]:
+    """What the UI shows of a walk."""
+    shown = frame[["test_start", "test_end", "parameters", "in_sample", "out_of_sample"]].round(2)
+    return {
+        "joined_return_pct": float(frame["joined_return_pct"].iloc[0]),
+        "trials": int(frame["all_trials"].iloc[0]),
+        "folds": dg.MetadataValue.md(shown.to_markdown(index=False)),
+    }
