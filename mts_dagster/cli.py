@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mts_dagster import backtest_cli
+from mts_dagster.arguments import parse_day, repeat_lists, split_list
 from mts_dagster.errors import MtsError, UsageError
 
 app = typer.Typer(
@@ -26,9 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DAY_FORMAT = "%Y-%m-%d"
 DEFAULT_DAYS = 30
-LIST_OPTIONS = ("--coins", "--indicators")
 USAGE = 2
 INTERRUPTED = 130
 
@@ -170,6 +169,9 @@ def doctor(json: JsonOption = False) -> None:
     raise typer.Exit(print_doctor(as_json=json))
 
 
+backtest_cli.register(app)
+
+
 def parse_days(days: int | None, start: str | None, end: str | None) -> Any:  # noqa: ANN401 - Days, imported late
     """Turn the three options into whole days; ``--days`` excludes the other two."""
     from mts_dagster.runs import Days
@@ -179,35 +181,6 @@ def parse_days(days: int | None, start: str | None, end: str | None) -> Any:  # 
     last = parse_day("--end", end) if end else datetime.now(UTC).date()
     first = parse_day("--start", start) if start else last - timedelta(days=(days or DEFAULT_DAYS) - 1)
     return Days(first, last)
-
-
-def parse_day(option: str, text: str) -> date:
-    """Read a day; the error names the option and the form."""
-    try:
-        return datetime.strptime(text, DAY_FORMAT).replace(tzinfo=UTC).date()
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is not a day; write it as YYYY-MM-DD, e.g. 2024-01-31") from None
-
-
-def repeat_lists(arguments: Sequence[str]) -> list[str]:
-    """Turn ``--coins a b`` into ``--coins a --coins b``, the form that Typer takes."""
-    given: list[str] = []
-    option = ""
-    for argument in arguments:
-        if argument.startswith("-"):
-            option = argument if argument in LIST_OPTIONS else ""
-        elif option and given[-1] != option:
-            given.append(option)
-        given.append(argument)
-    return given
-
-
-def split_list(values: list[str] | None) -> list[str] | None:
-    """Accept commas between the values of an option too."""
-    if values is None:
-        return None
-    parts = [part.strip().lower() if part.islower() else part.strip() for value in values for part in value.split(",")]
-    return [part for part in parts if part]
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import dagster as dg
 
+from mts_dagster.defs.backtests.assets import build_backtest_assets
+from mts_dagster.defs.backtests.schedules import build_backtest_schedules
 from mts_dagster.defs.history import assets as history
 from mts_dagster.defs.history import schedules as history_schedules
 from mts_dagster.defs.macro import assets as macro
@@ -24,14 +26,16 @@ from mts_dagster.defs.resources import build_resources
 from mts_dagster.defs.signals import schedules as signal_schedules
 from mts_dagster.defs.signals.assets import build_signal_assets, signal_table
 from mts_dagster.defs.sql_models.assets import (
+    MACRO_TABLES,
     MARKET_TABLES,
     build_model_assets,
     models_made_of,
     project_of,
 )
+from mts_dagster.research.subject import subjects_of
 from mts_dagster.runs import LIVE_HOURS
 from mts_dagster.settings import Settings, get_settings
-from mts_dagster.strategies.registry import load_strategies
+from mts_dagster.strategies.registry import load_aggregation, load_strategies
 
 SELECTION = dg.AssetSelection
 
@@ -43,10 +47,14 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
     market = [history.price_points, history.klines, history.funding_rates]
     models = build_model_assets(project)
     market_models = SELECTION.assets(*models_made_of(project, MARKET_TABLES))
-    signals = build_signal_assets(strategies, project)
+    macro_models = SELECTION.assets(*models_made_of(project, MACRO_TABLES)) - market_models
+    signals = build_signal_assets(strategies, project, load_aggregation(settings))
+    subjects = subjects_of(strategies, load_aggregation(settings))
+    folds, summary, walk_forward = build_backtest_assets(subjects, project)
     live = build_live_assets()
+    backtests = [folds, summary, walk_forward]
     return dg.Definitions(
-        assets=[history.coin_universe, *market, macro.macro_data, *models, *signals, *live],
+        assets=[history.coin_universe, *market, macro.macro_data, *models, *signals, *live, *backtests],
         asset_checks=[*build_checks(project, strategies), *build_live_checks()],
         jobs=[
             dg.define_asset_job("universe", SELECTION.assets(history.coin_universe)),
@@ -54,8 +62,10 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             dg.define_asset_job("macro", SELECTION.assets(macro.macro_data)),
             dg.define_asset_job("sql_models", SELECTION.assets(*models)),
             dg.define_asset_job("market_models", market_models),
-            dg.define_asset_job("macro_models", SELECTION.assets(*models) - market_models),
+            dg.define_asset_job("macro_models", macro_models),
             dg.define_asset_job("signals", SELECTION.assets(*models, *signals)),
+            dg.define_asset_job("backtests", SELECTION.assets(folds, summary)),
+            dg.define_asset_job("walk_forward", SELECTION.assets(walk_forward)),
             dg.define_asset_job(LIVE_HOURS, SELECTION.groups(GROUP)),
             maintenance,
             expire_landing,
@@ -67,6 +77,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             macro_schedules.macro_6_hourly,
             signal_schedules.sql_models_hourly,
             signal_schedules.signals_daily,
+            *build_backtest_schedules(subjects),
             maintenance_weekly,
             expire_landing_daily,
         ],

@@ -19,6 +19,7 @@ from mts_dagster.lake.slices import Slice
 from mts_dagster.settings import get_settings
 
 DAY_FORMAT = "%Y-%m-%d"
+YEAR_FORMAT = "%Y"
 HOUR_FORMAT = "%Y-%m-%d-%H:%M"
 ONE_DAY = timedelta(days=1)
 ONE_HOUR = timedelta(hours=1)
@@ -35,6 +36,14 @@ hourly = dg.HourlyPartitionsDefinition(
 coins = dg.DynamicPartitionsDefinition(name="coin")
 indicators = dg.StaticPartitionsDefinition(list(_settings.macro_indicators))
 coin_daily = dg.MultiPartitionsDefinition({"coin": coins, "date": daily})
+# Folds of backtests; the running year exists, up to its last closed day.
+years = dg.TimeWindowPartitionsDefinition(
+    start=_settings.history_start.strftime(YEAR_FORMAT),
+    fmt=YEAR_FORMAT,
+    cron_schedule="0 0 1 1 *",
+    timezone="UTC",
+    end_offset=1,
+)
 indicator_daily = dg.MultiPartitionsDefinition({"indicator": indicators, "date": daily})
 
 

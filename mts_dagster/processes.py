@@ -45,21 +45,26 @@ def simulator(arguments: Sequence[str] = ()) -> Iterator[dict[str, str]]:
         _stop(process)
 
 
+def sidecar_log(settings: Settings) -> Path:
+    """Where a sidecar that was started here writes its log."""
+    return settings.home / "logs" / "sidecar.log"
+
+
 @contextmanager
-def sidecar(settings: Settings) -> Iterator[None]:
+def sidecar(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     """Run the sidecar in a process of its own for as long as the block lasts; what it received is landed at the end.
 
-    Its log is ``logs/sidecar.log`` below the home, its live feed on any free port.
+    Its live feed is on any free port.
 
     Raises:
         MtsError: the sidecar ended by itself, or could not bring all that it received to disk.
     """
-    log = settings.home / "logs" / "sidecar.log"
+    log = sidecar_log(settings)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
         process = subprocess.Popen(SIDECAR, stderr=file, env={**os.environ, "MTS_FEED_PORT": "0"}, text=True)  # noqa: S603
         try:
-            yield
+            yield process
         finally:
             ended = process.poll() is not None
             _stop(process)

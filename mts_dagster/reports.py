@@ -40,6 +40,25 @@ NEWEST_SIGNALS = """
     order by strategy, asset
 """
 
+OPPORTUNITY_COUNTS = "select kind, count(*) from live.arbitrage_opportunities group by kind order by kind"
+BEST_OPPORTUNITIES = """
+    select kind, symbol, buy_exchange, sell_exchange, opened_at, round(lifetime_ms / 1000, 1) as lifetime_s,
+        round(peak_net_bps, 2) as peak_net_bps, round(peak_net_usd, 2) as peak_net_usd, expired_reason
+    from live.arbitrage_opportunities
+    qualify row_number() over (partition by kind order by peak_net_bps desc, opened_at desc) <= 5
+    order by kind, peak_net_bps desc, opened_at desc
+"""
+BACKTESTS = """
+    select base.strategy, base.started_at::date::varchar as "from", base.ended_at::date::varchar as until,
+        round(base.total_return_pct, 2) as "return %", round(base.sharpe, 2) as "Sharpe",
+        round(base.max_drawdown_pct, 2) as "drawdown %", base.trades,
+        round(base.commission_usd + base.slippage_usd - base.funding_usd, 0) as "costs USD",
+        round(worse.total_return_pct, 2) as "pessimistic %"
+    from backtests.backtest_summary as base join backtests.backtest_summary as worse using (strategy)
+    where base.variant = 'base' and worse.variant = 'pessimistic'
+    order by base.strategy <> 'buy_hold', base.total_return_pct desc
+"""
+
 
 def print_query(query: str, *, as_json: bool) -> None:
     """Run one query and print its rows.
@@ -55,7 +74,7 @@ def print_query(query: str, *, as_json: bool) -> None:
         except duckdb.Error as error:
             raise UsageError(" ".join(str(error).split())) from None
     if as_json:
-        _print_json([dict(zip(_distinct(columns), row, strict=True)) for row in rows])
+        print_json([dict(zip(_distinct(columns), row, strict=True)) for row in rows])
         return
     print_rows(columns, rows[:MOST_ROWS_SHOWN])
     if len(rows) > MOST_ROWS_SHOWN:
@@ -74,11 +93,38 @@ def print_signals(settings: Settings) -> None:
     print_rows(columns[1:], [row[1:] for row in rows], title=f"signals of {rows[0][0]}")
 
 
+def print_opportunities(settings: Settings) -> None:
+    """Print the best arbitrage opportunities of each kind, newest first among equals."""
+    with session(settings) as con:
+        counts = con.execute(OPPORTUNITY_COUNTS).fetchall()
+        result = con.execute(BEST_OPPORTUNITIES)
+        columns = [column[0] for column in result.description or []]
+        rows = result.fetchall()
+    if not rows:
+        sys.stdout.write("no arbitrage opportunities yet\n")
+        return
+    told = ", ".join(f"{count} of kind {kind}" for kind, count in counts)
+    print_rows(columns, rows, title=f"arbitrage opportunities: {told}; the best of each")
+
+
+def print_backtests(settings: Settings) -> None:
+    """Print the yearly folds of all strategies joined, buy-and-hold first, and where their tear sheets are."""
+    with session(settings) as con:
+        result = con.execute(BACKTESTS)
+        columns = [column[0] for column in result.description or []]
+        rows = result.fetchall()
+    if not rows:
+        sys.stdout.write("no backtests yet\n")
+        return
+    print_rows(columns, rows, title="backtests: all strategies against buy-and-hold, years joined")
+    sys.stdout.write(f"tear sheets: {settings.report_folder / 'backtests'}\n")
+
+
 def print_status(*, as_json: bool) -> None:
     """Print tables, rows, freshness and coverage."""
     statuses = table_statuses(get_settings())
     if as_json:
-        _print_json([asdict(status) for status in statuses])
+        print_json([asdict(status) for status in statuses])
         return
     print_rows(
         ["table", "rows", "first", "last", "known until", "days", "missing days"],
@@ -93,7 +139,7 @@ def print_doctor(*, as_json: bool) -> int:
     lock = _lock_or_none(settings)
     versions = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
     if as_json:
-        _print_json(
+        print_json(
             {
                 "settings": json.loads(settings.model_dump_json()),
                 "versions": versions,
@@ -162,7 +208,8 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - a value of a query
     return str(value)
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print JSON that a strict parser takes."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 

@@ -104,6 +104,27 @@ def run_member_days(
     return _run(definitions, instance, job, first, last)
 
 
+def run_strategy_years(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    strategies: tuple[str, str],
+    first_year: int,
+    last_year: int,
+) -> str:
+    """Run a job over all strategies from the first to the last of ``strategies`` and a range of years in one run."""
+    first, last = (
+        str(dg.MultiPartitionKey({"strategy": name, "year": str(year)}))
+        for name, year in zip(strategies, (first_year, last_year), strict=True)
+    )
+    return _run(definitions, instance, job, first, last)
+
+
+def run_members(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, first: str, last: str) -> str:
+    """Run a job over the members of a dimension from ``first`` to ``last`` in one run; return its run id."""
+    return _run(definitions, instance, job, first, last)
+
+
 def run_hour(definitions: dg.Definitions, instance: dg.DagsterInstance, hour: datetime, content: str) -> str:
     """Run the live assets of one hour; return the run id.
 

@@ -102,7 +102,7 @@ Schema = TypeVar("Schema", bound=type[TableSchema])
 
 
 def table(
-    *, schema: str, key: tuple[str, ...], time_column: str, partition_column: str | None = None
+    *, schema: str, key: tuple[str, ...], time_column: str | None, partition_column: str | None = None
 ) -> Callable[[Schema], Schema]:
     """Register a contract under its table name, the class name in snake case."""
 
@@ -307,3 +307,34 @@ class TradingSignals(TableSchema):
     reason: Series[str] = text_column("The rule that decided, with its numbers.")
     config_hash: Series[str] = text_column("SHA-256 of the strategy's configuration, first 12 digits.")
     available_at: Series[Utc] = utc_column(AVAILABLE_AT)
+
+
+@table(schema="signals", key=("asset", "timestamp"), time_column="date")
+class AggregatedSignals(TableSchema):
+    """One decision for each asset and day out of all directional strategies, with the rule that had the last word."""
+
+    date: Series[Day] = day_column("Day on whose close was decided (UTC).")
+    timestamp: Series[Utc] = utc_column("When the last contributing signal of the day was known.")
+    strategy: Series[str] = text_column("Always aggregate, so that rows can be traded like a strategy's.")  # type: ignore[assignment]  # as above
+    asset: Series[str] = text_column("CoinGecko id.")
+    direction: Series[str] = text_column("What to hold from the next open on.", one_of=["long", "short", "flat"])
+    confidence: Series[float] = number_column("Net votes over all weights heard.", unit="0..1", ge=0, le=1)
+    position_size: Series[float] = number_column("Size to hold.", unit="fraction of equity", ge=0, le=1)
+    risk_level: Series[str] = text_column("Highest risk among the winners.", one_of=["low", "medium", "high"])
+    price: Series[float] = number_column("Close that was decided on.", unit="usd", nullable=True, gt=0)
+    reason: Series[str] = text_column("All that happened to the size, in words.")
+    config_hash: Series[str] = text_column("SHA-256 of the aggregation's configuration, first 12 digits.")
+    available_at: Series[Utc] = utc_column(AVAILABLE_AT)
+    decided_by: Series[str] = text_column(
+        "Rule that had the last word: vote, no_vote, conflict, volatility, volatility_unknown, position_limit, "
+        "drawdown_stop, unchanged, portfolio_risk, trade_limit."
+    )
+    contributions: Series[str] = text_column(
+        "JSON list of the signals heard: strategy, direction, confidence, position_size, risk_level, reason, weight, "
+        "vote (weight times confidence, negative for short)."
+    )
+    paper_equity: Series[float] = number_column("Paper portfolio's growth without costs.", unit="1 at its start", ge=0)
+    paper_peak: Series[float] = number_column("Its peak since the last drawdown stop.", unit="1 at its start", gt=0)
+    stopped_until: Series[Day] = pa.Field(
+        nullable=True, description="First day on which positions are allowed again; null unless stopped."
+    )

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         (), description="Further folders whose Python files hold strategies of your own."
     )
 
+    backtest_assumptions: Path = Field(
+        REPOSITORY / "mts_dagster" / "backtest" / "assumptions.json",
+        description="JSON file with what backtests take for granted: capital, venues, fees, fills, limits.",
+    )
+
     history_start: date = Field(date(2021, 1, 1), description="First day partition (UTC).")
     stream_start: date = Field(date(2026, 1, 1), description="Day of the first hour partition (UTC).")
     coins: TextList = Field(
@@ -133,6 +138,11 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """Folder of Dagster's own instance (runs, schedules, event log)."""
         return self.home / "dagster"
+
+    @property
+    def report_folder(self) -> Path:
+        """Folder of the tear sheets."""
+        return self.home / "reports"
 
     @property
     def segment_quarantine(self) -> Path:

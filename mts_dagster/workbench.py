@@ -24,7 +24,18 @@ from mts_dagster.instance.home import open_instance
 from mts_dagster.live.watch import Memory, Rules, look
 from mts_dagster.origin_guard import guard_origin
 from mts_dagster.partitions import midnight
-from mts_dagster.runs import Days, end_dead_runs, register_coins, registered_coins, run_days, run_hour, run_member_days
+from mts_dagster.research.subject import all_subjects, tunable
+from mts_dagster.runs import (
+    Days,
+    end_dead_runs,
+    register_coins,
+    registered_coins,
+    run_days,
+    run_hour,
+    run_member_days,
+    run_members,
+    run_strategy_years,
+)
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sources.clients import Clients
 from mts_dagster.tracked import tracked_coins
@@ -79,7 +90,7 @@ def collect_market(bench: Workbench, days: Days, coins: Sequence[str] | None = N
     for coin in coins or registered_coins(bench.instance):
         with bench.step(f"price_points, klines, funding_rates of {coin}"):
             run_member_days(bench.definitions, bench.instance, "market", "coin", coin, days)
-    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily"):
+    with bench.step("SQL models: crypto_ohlcv, ohlcv_daily, features_daily, funding_daily"):
         run_days(bench.definitions, bench.instance, "market_models", days)
 
 
@@ -112,6 +123,22 @@ def compute_signals(bench: Workbench, days: Days) -> None:
     bench.console.print(f"signals, {days} ({len(days)} days)", highlight=False)
     with bench.step("features_daily, strategies, trading_signals, signal files"):
         run_days(bench.definitions, bench.instance, "signals", days)
+
+
+def run_backtests(bench: Workbench, first_year: int, last_year: int) -> None:
+    """Backtests of all strategies over the years, the running one up to its last closed day, and their summary."""
+    names = list(all_subjects(bench.settings))
+    bench.console.print(f"backtests, {first_year} to {last_year} ({len(names)} strategies)", highlight=False)
+    with bench.step("backtests, backtest_summary"):
+        corners = names[0], names[-1]
+        run_strategy_years(bench.definitions, bench.instance, "backtests", corners, first_year, last_year)
+
+
+def run_walk_forward(bench: Workbench) -> None:
+    """Walk the parameters of all strategies forward over all history."""
+    names = tunable(all_subjects(bench.settings))
+    with bench.step("walk_forward"):
+        run_members(bench.definitions, bench.instance, "walk_forward", names[0], names[-1])
 
 
 def ingest_landing(bench: Workbench) -> int:

@@ -8,7 +8,7 @@ whatever is chosen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -93,16 +93,18 @@ class Search:
 
     def stability(self) -> Stability:
         """Compare the optimum with what lies next to it."""
-        places = np.column_stack(
-            [pd.Categorical(self.table[name], categories=list(values)).codes for name, values in self.space.items()]
-        )
+        places = [
+            tuple(place)
+            for place in np.column_stack(
+                [pd.Categorical(self.table[name], categories=list(values)).codes for name, values in self.space.items()]
+            ).tolist()
+        ]
         values = self.table[self.objective].to_numpy(np.float64)
         scores = np.where(np.isfinite(values), values, np.nan)
-        distance = np.abs(places[:, None, :] - places[None, :, :]).sum(axis=2)
+        known = {place: score for place, score in zip(places, scores.tolist(), strict=True) if not math.isnan(score)}
         best = int(np.nanargmax(scores))
-        beside = scores[(distance[best] == 1) & np.isfinite(scores)]
-        around = np.array([np.nanmean(np.append(scores[row <= 1], scores[i])) for i, row in enumerate(distance)])
-        around[np.isnan(scores)] = -np.inf
+        beside = np.array([known[place] for place in one_step_from(places[best]) if place in known])
+        around = [_mean_around(place, known) for place in places]
         plateau = self.table.iloc[int(np.argmax(around))]
         return Stability(
             best=float(scores[best]),
@@ -112,6 +114,21 @@ class Search:
             profitable_pct=100.0 * float((self.table["total_return_pct"] > 0).mean()),
             plateau={name: plateau[name] for name in self.space},
         )
+
+
+def one_step_from(place: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the places that differ by one step in one parameter."""
+    for axis, position in enumerate(place):
+        for step in (-1, 1):
+            yield (*place[:axis], position + step, *place[axis + 1 :])
+
+
+def _mean_around(place: tuple[int, ...], scores: Mapping[tuple[int, ...], float]) -> float:
+    """Return the mean score of a place and those beside it that have one; minus infinity without an own score."""
+    if place not in scores:
+        return -math.inf
+    found = [scores[near] for near in (place, *one_step_from(place)) if near in scores]
+    return sum(found) / len(found)
 
 
 def every_set(space: Space, valid: Valid | None = None) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from mts_dagster.backtest.series import drawdown_pct, extremes, monthly_returns_pct, worst_drawdowns
+from mts_dagster.backtest.words import assumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,8 +97,8 @@ def _figure(height: int, y_title: str) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": 10, "b": 30},
-        legend={"orientation": "h", "y": 1.08},
+        margin={"l": 60, "r": 20, "t": 34, "b": 30},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
         hovermode="x unified",
         yaxis_title=y_title,
     )
@@ -105,7 +106,7 @@ def _figure(height: int, y_title: str) -> go.Figure:
 
 
 def _html(figure: go.Figure) -> Markup:
-    options = {"displaylogo": False, "responsive": True}
+    options = {"displayModeBar": False, "responsive": True}
     page = figure.to_html(full_html=False, include_plotlyjs=False, config=options)
     return Markup(page)  # noqa: S704 - made by plotly from our numbers, names are escaped by it
 
@@ -145,11 +146,9 @@ def equity_chart(result: BacktestResult) -> go.Figure:
 def drawdown_chart(result: BacktestResult) -> go.Figure:
     """Return the drawdowns of both outcomes."""
     figure = _figure(220, "drawdown, %")
-    for outcome, name, colour in (
-        (result.pessimistic, "pessimistic", PESSIMISTIC_COLOUR),
-        (result.base, result.provenance.strategy, BASE_COLOUR),
-    ):
-        _line(figure, outcome, -drawdown_pct(outcome.curves.equity), name=name, colour=colour, fill="tozeroy")
+    base, worse = -drawdown_pct(result.base.curves.equity), -drawdown_pct(result.pessimistic.curves.equity)
+    _line(figure, result.base, base, name=result.provenance.strategy, colour=BASE_COLOUR, fill="tozeroy")
+    _line(figure, result.pessimistic, worse, name="pessimistic", colour=PESSIMISTIC_COLOUR)
     return figure
 
 
@@ -165,10 +164,11 @@ def exposure_chart(result: BacktestResult) -> go.Figure:
 def months_chart(result: BacktestResult) -> go.Figure:
     """Return the growth of each month as a map."""
     months = monthly_returns_pct(result.base.market.close_times(), result.base.curves.equity)
-    values = months.to_numpy(np.float64)
+    years = 100.0 * ((1.0 + months / 100.0).prod(axis=1) - 1.0)
+    values = np.column_stack([months.to_numpy(np.float64), years.to_numpy(np.float64)])
     figure = _figure(90 + 34 * len(months), "")
     figure.add_heatmap(
-        x=MONTHS,
+        x=[*MONTHS, "year"],
         y=[str(year) for year in months.index],
         z=values,
         text=[["" if np.isnan(v) else f"{v:+.1f}" for v in row] for row in values],
@@ -225,6 +225,32 @@ def _books(outcome: Outcome) -> list[tuple[str, str]]:
         ("Equity", books.equity_usd),
     )
     return [(name, f"{value:,.6f}") for name, value in lines] + [("Difference", f"{books.cash_difference_usd:.1e}")]
+
+
+def _costs(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """What prices gave, and what of it went where."""
+    metrics = outcome.metrics
+    gained = metrics.end_equity_usd - metrics.start_equity_usd
+    parts = (
+        ("Moves of prices", gained + metrics.commission_usd + metrics.slippage_usd - metrics.funding_usd),
+        ("Slippage", -metrics.slippage_usd),
+        ("Commission", -metrics.commission_usd),
+        ("Funding", metrics.funding_usd),
+        ("Result", gained),
+    )
+    return [(name, f"{usd:+,.2f}", f"{100.0 * usd / metrics.start_equity_usd:+.2f} %") for name, usd in parts]
+
+
+def _interval(interval_ns: int) -> str:
+    """The length of a bar in its usual words."""
+    minutes = interval_ns / 6e10
+    words = {1440.0: "daily bars", 60.0: "hourly bars", 1.0: "bars of a minute"}
+    return words.get(minutes, f"bars of {minutes:g} minutes")
+
+
+def _named(params: dict[str, Any]) -> str:
+    """Parameters as people write them."""
+    return ", ".join(f"{name} = {value:g}" for name, value in params.items())
 
 
 def _assumption_rows(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -292,7 +318,7 @@ def _walk_forward(walk: WalkForward | None) -> dict[str, Any] | None:
         return None
     frame = walk.frame()
     return {
-        "columns": list(frame.columns),
+        "columns": [str(name).replace("_", " ") for name in frame.columns],
         "rows": [[_cell(value) for value in row] for row in frame.itertuples(index=False)],
         "efficiency": shown(walk.efficiency, "{:.2f}"),
         "deflated": shown(walk.deflated_sharpe, "{:.1%}"),
@@ -326,19 +352,22 @@ def render_report(result: BacktestResult, extras: Extras | None = None) -> str:
         assets=", ".join(result.base.market.assets),
         start=f"{times[0]:%Y-%m-%d %H:%M}",
         end=f"{times[-1]:%Y-%m-%d %H:%M}",
-        interval_minutes=f"{result.base.market.interval_ns / 6e10:g}",
+        interval=_interval(result.base.market.interval_ns),
         coverage=result.coverage,
         gaps=[str(gap) for gap in result.coverage.gaps[:20]],
         signals_outside=result.signals_outside,
         metrics=_metric_rows(result),
         charts=_charts(result, extras),
         books=_books(result.base),
+        costs=_costs(result.base),
+        words=assumed(result.base.assumptions, result.base.market.assets),
         assumptions=_assumption_rows(result.base.assumptions.model_dump(mode="json")),
         config_hash=result.base.assumptions.config_hash(),
         trades=_trade_rows(result.base),
         trades_in_all=len(result.base.trades),
         drawdowns=_drawdown_rows(result.base),
         stability=stability,
+        plateau=_named(stability.plateau) if stability else "",
         walk_forward=_walk_forward(extras.walk_forward),
         script=Markup(get_plotlyjs()),  # noqa: S704 - the plotting library itself
     )

@@ -61,4 +61,5 @@ def worst_drawdowns(times: pd.DatetimeIndex, equity: FloatArray, count: int) -> 
         days = (times[min(stop, last)] - times[peak]) / pd.Timedelta(1, "D")
         found.append((times[peak], times[trough], times[stop] if stop <= last else pd.NaT, depth[trough], days))
     frame = pd.DataFrame(found, columns=["peak_at", "trough_at", "recovered_at", "depth_pct", "days"])
+    frame["depth_pct"] = frame["depth_pct"].astype(np.float64)  # without any fall the column has no type yet
     return frame.nlargest(count, "depth_pct").reset_index(drop=True)

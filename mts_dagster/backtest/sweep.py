@@ -7,6 +7,7 @@ outside the interpreter lock.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -88,11 +89,14 @@ def sweep(
         workers: Threads.
     """
     finished = count(1)
+    stop = threading.Event()
 
     def work(offset: int) -> list[tuple[int, dict[str, float]]]:
         trial = Trial(market, assumptions)
         found = []
         for i, params in islice(enumerate(parameter_sets), offset, None, workers):
+            if stop.is_set():
+                break
             found.append((i, trial.run(decide(params))))
             done = next(finished)
             if progress is not None:
@@ -100,6 +104,10 @@ def sweep(
         return found
 
     with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(work, range(min(workers, len(parameter_sets)))))
+        try:
+            parts = list(pool.map(work, range(min(workers, len(parameter_sets)))))
+        except BaseException:  # Ctrl-C, or a set that failed: the other thread does not go on to the end
+            stop.set()
+            raise
     ordered = sorted((row for part in parts for row in part), key=lambda row: row[0])
     return pd.DataFrame([{**parameter_sets[i], **metrics} for i, metrics in ordered])

@@ -9,5 +9,9 @@ import warnings
 import dagster as dg
 
 # Beta features that we chose knowingly; Dagster would warn of each use, seventy times a start. Others still warn.
-for _feature in ("Parameter `backfill_policy` of", "Class `MultiToSingleDimensionPartitionMapping`"):
+for _feature in (
+    "Parameter `backfill_policy` of",
+    "Parameter `allow_nonexistent_upstream_partitions` of",
+    "Class `MultiToSingleDimensionPartitionMapping`",
+):
     warnings.filterwarnings("ignore", message=_feature, category=dg.BetaWarning)

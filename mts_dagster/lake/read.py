@@ -29,10 +29,16 @@ DTYPES = {
 NULLABLE_DTYPES = {"BIGINT": "Int64", "BOOLEAN": "boolean"}
 
 
-def read_slices(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice] | None = None) -> pd.DataFrame:
-    """Rows of ``table`` inside ``slices`` (all rows for None), ordered by key, in the contract's columns and types."""
+def read_slices(
+    con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice] | None = None, *, snapshot: int | None = None
+) -> pd.DataFrame:
+    """Rows of ``table`` inside ``slices`` (all rows for None), ordered by key, in the contract's columns and types.
+
+    Of the lake as ``snapshot`` left it, if given.
+    """
     where, parameters = any_of(table, slices)
-    select = f"select {listed(column.name for column in table.columns)} from {table.qualified} where {where}"
+    moment = "" if snapshot is None else f" at (version => {snapshot:d})"
+    select = f"select {listed(column.name for column in table.columns)} from {table.qualified}{moment} where {where}"
     frame = con.execute(f"{select} order by {listed(table.key)}", parameters).df()
     return frame.astype({column.name: dtype for column in table.columns if (dtype := _dtype(column))})
 

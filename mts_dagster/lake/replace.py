@@ -63,6 +63,50 @@ def replace_select(
         con.execute("drop table temp.mts_incoming")
 
 
+def replace_members(
+    con: duckdb.DuckDBPyConnection,
+    parts: Sequence[tuple[Table, pd.DataFrame]],
+    column: str,
+    members: Sequence[str],
+    origin: Origin,
+) -> None:
+    """Replace the rows of several tables whose ``column`` is one of ``members``, all in one transaction.
+
+    For tables that belong to no day: whoever reads sees the old rows of all tables or the new ones.
+
+    Args:
+        con: read-write connection.
+        parts: tables with their new rows, validated against their contracts before.
+        column: a text column that all of the tables have.
+        members: the values of it whose rows are replaced.
+        origin: stored with the commit.
+
+    Raises:
+        BadDataError: a row belongs to another member, or a key occurs twice. The stored rows stay as they were.
+    """
+    for table, frame in parts:
+        if not frame[column].isin(members).all():
+            raise BadDataError(f"table {table.qualified}, column {column}: rows of others than {list(members)}")
+        if frame.duplicated(list(table.key)).any():
+            raise BadDataError(f"table {table.qualified}: rows share their key {listed(table.key)}; nothing stored")
+    places = ", ".join("?" for _ in members)
+
+    def body(con: duckdb.DuckDBPyConnection) -> None:
+        for table, frame in parts:
+            con.execute(f'delete from {table.qualified} where "{column}" in ({places})', list(members))
+            columns = listed(entry.name for entry in table.columns)
+            con.register("mts_rows", frame)
+            try:
+                con.execute(
+                    f"insert into {table.qualified} ({columns}) select {columns} from mts_rows "
+                    f"order by {listed(table.key)}"
+                )
+            finally:
+                con.unregister("mts_rows")
+
+    transact(con, body, origin)
+
+
 def _stage(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], select: str) -> None:
     """Compute the rows into a temporary table and check them; on any error nothing of it remains.
 

@@ -25,8 +25,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import pandas as pd
@@ -188,11 +190,13 @@ def aggregate(
     moves = volatility.set_index(["date", "coin"])["volatility_30d_ann_pct"].to_dict()
     state = before or PortfolioState()
     rows: list[dict[str, Any]] = []
-    for day, group in heard.groupby("date", sort=True):
-        votes = [vote(str(asset), part, config, hedged) for asset, part in group.groupby("asset", sort=True)]
+    # Plain rows: years of decisions are replayed each day, and a frame for each day and asset would take a hundredfold.
+    for day, group in groupby(heard.to_dict("records"), key=itemgetter("date")):
+        said = sorted(group, key=itemgetter("asset"))
+        votes = [vote(str(asset), list(part), config, hedged) for asset, part in groupby(said, key=itemgetter("asset"))]
         choices = [sized(choice, moves.get((day, choice.asset)), config) for choice in votes]
         state, choices = held(pd.Timestamp(str(day)), choices, state, config)
-        known = {"timestamp": group["timestamp"].max(), "available_at": group["available_at"].max()}
+        known = {name: max(row[name] for row in said) for name in ("timestamp", "available_at")}
         rows += [row_of(choice, state, config) | {"date": day, **known} for choice in choices]
     return pd.DataFrame(rows, columns=list(COLUMNS)), state
 
@@ -218,8 +222,10 @@ COLUMNS: Final = (
 )
 
 
-def vote(asset: str, signals: pd.DataFrame, config: AggregationConfig, hedged: Collection[str] = ()) -> Choice:
-    """Weigh the signals on one asset against each other; those of ``hedged`` strategies weigh nothing."""
+def vote(
+    asset: str, signals: Sequence[Mapping[Hashable, Any]], config: AggregationConfig, hedged: Collection[str] = ()
+) -> Choice:
+    """Weigh the signals on one asset, in the order of time; those of ``hedged`` strategies weigh nothing."""
     heard = tuple(
         Contribution(
             strategy=str(row["strategy"]),
@@ -230,14 +236,13 @@ def vote(asset: str, signals: pd.DataFrame, config: AggregationConfig, hedged: C
             reason=str(row["reason"]),
             weight=0.0 if row["strategy"] in hedged else config.weight(str(row["strategy"])),
         )
-        for row in signals.sort_values("strategy").to_dict("records")
+        for row in sorted(signals, key=itemgetter("strategy"))
     )
     long = sum(item.vote for item in heard if item.vote > 0)
     short = -sum(item.vote for item in heard if item.vote < 0)
     cast = long + short
     margin = abs(long - short) / cast if cast > 0 else 0.0
-    prices = signals["price"].dropna()
-    price = float(prices.iloc[-1]) if len(prices) else math.nan
+    price = next((float(row["price"]) for row in reversed(signals) if row["price"] > 0), math.nan)
     said = f"{len(heard)} strategies, long {long:.2f} against short {short:.2f}"
     flat = Choice(asset, 0.0, 0.0, RISKS[0], price, "no_vote", said, heard)
     if cast == 0.0:
@@ -380,7 +385,7 @@ def row_of(choice: Choice, state: PortfolioState, config: AggregationConfig) -> 
         "reason": f"{choice.decided_by}: {choice.reason}",
         "config_hash": config_hash(config),
         "decided_by": choice.decided_by,
-        "contributions": json.dumps([asdict(item) | {"vote": item.vote} for item in choice.contributions]),
+        "contributions": json.dumps([vars(item) | {"vote": item.vote} for item in choice.contributions]),
         "paper_equity": state.equity,
         "paper_peak": state.peak,
         "stopped_until": state.stopped_until,

@@ -203,7 +203,9 @@ class Strategy(ABC, Generic[ConfigT]):
         held = direction != "flat"
         reason = np.empty(len(analysis), dtype=object)
         for position, rule in enumerate(table):
-            reason[chosen == position] = self._reasons(rule.reason, analysis[chosen == position])
+            where = chosen == position
+            if where.any():
+                reason[where] = self._reasons(rule.reason, analysis, where)
         return pd.DataFrame(
             {
                 "date": analysis["date"],
@@ -222,11 +224,11 @@ class Strategy(ABC, Generic[ConfigT]):
             index=analysis.index,
         )
 
-    def _reasons(self, template: str, rows: pd.DataFrame) -> npt.NDArray[np.object_]:
-        """Fill a reason for each row; only the columns that it names are touched."""
+    def _reasons(self, template: str, analysis: pd.DataFrame, where: npt.NDArray[np.bool_]) -> npt.NDArray[np.object_]:
+        """Fill a reason for each row of ``where``; only the columns that it names are touched."""
         fields = {re.split(r"[.\[]", field)[0] for _, field, _, _ in Formatter().parse(template) if field}
-        names = sorted(fields & set(rows.columns))
-        columns = [rows[name].tolist() for name in names]
-        values = zip(*columns, strict=True) if names else ((),) * len(rows)
+        names = sorted(fields & set(analysis.columns))
+        columns = [analysis[name][where].tolist() for name in names]
+        values = zip(*columns, strict=True) if names else ((),) * int(where.sum())
         texts = [template.format(config=self.config, **dict(zip(names, row, strict=True))) for row in values]
         return np.array(texts, dtype=object)

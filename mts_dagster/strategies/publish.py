@@ -8,6 +8,11 @@ What belongs here: the shape of the files (a pure builder) and putting them in p
                   "price": USD or null, "reason": ...}],
      "market_context": {"vix_level": index points or null, "correlation_btc_vix": -1..1 or null}}
 
+The first signals are those of the portfolio of all strategies, ``aggregate``, one for each asset. They alone have two
+more members: ``decided_by`` (the rule that had the last word) and ``contributions`` (the signals that were heard:
+strategy, signal, confidence, position_size, weight, and vote, which is weight times confidence, negative for short).
+Whoever wants one position for each asset reads those; the others are what they were made of.
+
 ``signal`` is the position to hold from the next open on, not an order: LONG on two days in a row is one position.
 ``timestamp`` is the latest decision in the file. Where a strategy decides more than once a day, the last one
 counts.
@@ -43,6 +48,24 @@ class Signal(TypedDict):
     reason: str
 
 
+class Contribution(TypedDict):
+    """One strategy's part in a decision of the portfolio."""
+
+    strategy: str
+    signal: str
+    confidence: float
+    position_size: float
+    weight: float
+    vote: float
+
+
+class PortfolioSignal(Signal):
+    """The portfolio's decision on one asset."""
+
+    decided_by: str
+    contributions: list[Contribution]
+
+
 class MarketContext(TypedDict):
     """The market at the time of the decisions."""
 
@@ -54,17 +77,21 @@ class SignalDocument(TypedDict):
     """Content of one file."""
 
     timestamp: str
-    signals: list[Signal]
+    signals: list[PortfolioSignal | Signal]
     market_context: MarketContext
 
 
-def build_documents(signals: pd.DataFrame, features: pd.DataFrame) -> dict[date, SignalDocument]:
-    """One document for each day that has a decision.
+def build_documents(
+    signals: pd.DataFrame, features: pd.DataFrame, portfolio: pd.DataFrame | None = None
+) -> dict[date, SignalDocument]:
+    """One document for each day that has a signal.
 
     Args:
         signals: ``TradingSignals``, any number of days and strategies.
         features: ``features_daily`` of these days; bitcoin's row gives the context, null where there is none.
+        portfolio: ``AggregatedSignals`` of these days.
     """
+    decisions = _portfolio_signals(portfolio)
     bitcoin = features[features["coin"] == BITCOIN]
     context = dict(zip(_days(bitcoin), bitcoin[["vix", "vix_correlation"]].to_numpy(dtype="float64"), strict=True))
     last = (
@@ -78,7 +105,7 @@ def build_documents(signals: pd.DataFrame, features: pd.DataFrame) -> dict[date,
         vix, correlation = context.get(day, (None, None))
         documents[day] = {
             "timestamp": max(row["timestamp"] for row in rows).tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "signals": [_signal(row) for row in rows],
+            "signals": [*decisions.get(day, []), *(_signal(row) for row in rows)],
             "market_context": {"vix_level": _number(vix), "correlation_btc_vix": _number(correlation)},
         }
     return documents
@@ -120,6 +147,28 @@ def _signal(row: Mapping[Hashable, Any]) -> Signal:
         "price": _number(row["price"]),
         "reason": str(row["reason"]),
     }
+
+
+def _portfolio_signals(portfolio: pd.DataFrame | None) -> dict[date, list[PortfolioSignal]]:
+    if portfolio is None:
+        return {}
+    rows = portfolio.assign(date=_days(portfolio)).sort_values(["date", "asset"]).to_dict("records")
+    return {day: [_portfolio_signal(row) for row in group] for day, group in groupby(rows, key=itemgetter("date"))}
+
+
+def _portfolio_signal(row: Mapping[Hashable, Any]) -> PortfolioSignal:
+    contributions: list[Contribution] = [
+        {
+            "strategy": part["strategy"],
+            "signal": part["direction"].upper(),
+            "confidence": part["confidence"],
+            "position_size": part["position_size"],
+            "weight": part["weight"],
+            "vote": part["vote"],
+        }
+        for part in json.loads(row["contributions"])
+    ]
+    return {**_signal(row), "decided_by": str(row["decided_by"]), "contributions": contributions}
 
 
 def _number(value: float | None) -> float | None:

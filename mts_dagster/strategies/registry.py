@@ -18,6 +18,8 @@ from typing import Any
 
 from mts_dagster.errors import ConfigError, UsageError
 from mts_dagster.settings import Settings
+from mts_dagster.strategies.aggregate import NAME as AGGREGATE
+from mts_dagster.strategies.aggregate import AggregationConfig
 from mts_dagster.strategies.base import Strategy
 from mts_dagster.strategies.config import load_config, suggestion
 from mts_dagster.strategies.errors import StrategyError
@@ -40,8 +42,10 @@ def load_strategies(settings: Settings) -> dict[str, Strategy[Any]]:
     """
     found = discover(settings)
     configs = settings.strategy_config_folder
+    if AGGREGATE in found:
+        raise StrategyError(f"{found[AGGREGATE][1]}: the name {AGGREGATE!r} belongs to the portfolio of all; rename it")
     for path in sorted(configs.glob("*.json")):
-        if path.stem not in found:
+        if path.stem not in found and path.stem != AGGREGATE:
             raise ConfigError(f"config {path}: there is no strategy {path.stem!r}: {suggestion(path.stem, found)}")
     return {
         name: strategy(load_config(_config_path(name, source, configs), strategy.config_type))
@@ -59,6 +63,16 @@ def load_strategy(name: str, settings: Settings) -> Strategy[Any]:
     if name not in strategies:
         raise UsageError(f"there is no strategy {name!r}: {suggestion(name, strategies)}")
     return strategies[name]
+
+
+def load_aggregation(settings: Settings) -> AggregationConfig:
+    """How the strategies' votes become one portfolio: ``aggregate.json`` of the config folder, or the defaults.
+
+    Raises:
+        ConfigError: the file is wrong.
+    """
+    path = settings.strategy_config_folder / f"{AGGREGATE}.json"
+    return load_config(path, AggregationConfig) if path.exists() else AggregationConfig()
 
 
 def discover(settings: Settings) -> dict[str, tuple[StrategyType, Path]]:

@@ -60,6 +60,27 @@ from (values ('VIXCLS'), ('DFF')) as indicators(indicator),
     (select unnest(generate_series(timestamptz '2023-12-20', timestamptz '2024-01-05', interval 24 hour)) as day)
 where isodow(day) < 6;
 
+insert into raw.funding_rates
+select 'bitcoin', venue, 'S', hour, hour, rate + hour(hour) / 1e6, null, 8, 'regular', hour + to_seconds(60)
+from (values ('binance', 1e-4), ('bybit', 2e-4)) as venues(venue, rate), hours
+where hour(hour) % 8 = 0;
+
+insert into live.market_structure by name
+select
+    hour as timestamp, exchange, 'S' as symbol, 'bitcoin' as coin, hour(hour) / 100 - 0.1 as imbalance,
+    1 as bid_depth_10bps_usd, 2 as ask_depth_10bps_usd, 3 as liquidity_score, hour as available_at
+from (values ('binance'), ('bybit')) as exchanges(exchange), hours;
+
+insert into live.bid_ask_spreads by name
+select timestamp, exchange, symbol, coin, 2 as spread_bps, available_at from live.market_structure;
+
+insert into live.arbitrage_opportunities by name
+select
+    cast(hour as varchar) as opportunity_id, 'spread' as kind, 'S' as symbol, 'bitcoin' as coin, hour as opened_at,
+    'bybit' as buy_exchange, 'binance' as sell_exchange, 1000 as lifetime_ms, hour(hour) as peak_net_bps,
+    hour(hour) as peak_net_usd, hour(hour) > 5 as feasible, hour as available_at
+from hours;
+
 insert into live.order_book by name
 select
     hour as timestamp, 'bybit' as exchange, 'S' as symbol, hour as available_at,

@@ -19,7 +19,18 @@ PACKAGES = [
 FILES = [path for name in PACKAGES for path in sorted((REPOSITORY / name).rglob("*.py"))]
 SHELL = [
     f"mts_dagster.{name}"
-    for name in ("definitions", "workbench", "cli", "reports", "demo", "processes", "origin_guard")
+    for name in (
+        "definitions",
+        "workbench",
+        "cli",
+        "backtest_cli",
+        "desk",
+        "reports",
+        "backtest_reports",
+        "demo",
+        "processes",
+        "origin_guard",
+    )
 ]
 # What the modules below a prefix must never import.
 FORBIDDEN = {
@@ -31,7 +42,8 @@ FORBIDDEN = {
     "mts_dagster.settings": ["dagster", "mts_dagster.defs", "mts_dagster.lake", "mts_dagster.sources", *SHELL],
     "mts_dagster.schemas": ["dagster", "mts_dagster"],
     "mts_dagster.strategies": ["dagster", "duckdb", "requests", "mts_dagster.lake", "mts_dagster.sources"],
-    "mts_dagster.backtest": ["dagster", "requests", "mts_dagster.sources"],
+    "mts_dagster.backtest": ["dagster", "requests", "mts_dagster.lake", "mts_dagster.research", "mts_dagster.sources"],
+    "mts_dagster.research": ["dagster", "requests", "mts_dagster.sources", "mts_dagster.partitions"],
     "mts_dagster.sql_models": ["dagster", "duckdb", "mts_dagster.lake", "mts_dagster.sources"],
     "mts_dagster.sources": ["dagster", "duckdb", "mts_dagster.strategies", "mts_dagster.sql_models"],
     "mts_dagster.instance": ["mts_dagster.lake", "mts_dagster.sources", "mts_dagster.strategies"],
@@ -39,7 +51,7 @@ FORBIDDEN = {
     "mts_dagster.partitions": ["mts_dagster.defs", *SHELL],
     "mts_dagster.runs": ["mts_dagster.defs", *SHELL],
 }
-DOMAIN = ["strategies", "backtest", "sql_models", "sources", "lake"]
+DOMAIN = ["strategies", "backtest", "research", "sql_models", "sources", "lake"]
 ABOVE_THE_DOMAIN = ["mts_dagster.defs", "mts_dagster.runs", "mts_dagster.instance", *SHELL]
 # The lake meets Dagster in its IO manager alone.
 LAKE_MEETS_DAGSTER = ["mts_dagster.lake.io_manager"]

@@ -4,12 +4,12 @@
 with sides as (
 
     select exchange, symbol, "timestamp", 'bid' as side, bid_prices as prices, bid_sizes as sizes, available_at
-    from {{ source('sidecar', 'order_book') }}
+    from {{ source('live', 'order_book') }}
 
     union all
 
     select exchange, symbol, "timestamp", 'ask' as side, ask_prices as prices, ask_sizes as sizes, available_at
-    from {{ source('sidecar', 'order_book') }}
+    from {{ source('live', 'order_book') }}
 
 )
 

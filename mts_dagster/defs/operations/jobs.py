@@ -13,14 +13,18 @@ import dagster as dg
 from mts_dagster.defs.common import ends_in_failure
 from mts_dagster.lake.maintenance import maintain
 from mts_dagster.live.expiry import expire
+from mts_dagster.research.pins import pinned_snapshots
 from mts_dagster.settings import Settings
 
 
 @dg.op(description="Merge small files, expire old snapshots, clean up, with a dry run before orphans go.")
 @ends_in_failure
 def maintain_lake(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
-    """Run all maintenance steps under the writer lock and log what they did."""
-    context.log.info(str(maintain(settings)))
+    """Run all maintenance steps under the writer lock and log what they did.
+
+    Snapshots that stored backtests read stay, so that these can be reproduced.
+    """
+    context.log.info(str(maintain(settings, pinned=pinned_snapshots(settings))))
 
 
 @dg.job(description="Lake maintenance; safe beside readers, waits for writers.")

@@ -1,4 +1,4 @@
-"""One day-partitioned asset for each strategy, their union ``trading_signals``, and the signal files.
+"""One day-partitioned asset for each strategy, their union ``trading_signals``, the portfolio of all, and its files.
 
 What belongs here: which tables a strategy is shown and where its decisions go. Rules are in ``mts_dagster.strategies``.
 """
@@ -17,11 +17,14 @@ from mts_dagster.defs.common import RESEARCH, SINGLE_RUN, ends_in_failure
 from mts_dagster.lake.io_manager import column_schema
 from mts_dagster.lake.read import read_tables
 from mts_dagster.lake.slices import Slice
-from mts_dagster.partitions import daily, slices_of
-from mts_dagster.schemas import TABLES, Table, TradingSignals, table_of
+from mts_dagster.live.tables import LIVE_TABLES
+from mts_dagster.partitions import daily, midnight, slices_of
+from mts_dagster.schemas import TABLES, AggregatedSignals, Table, TradingSignals, table_of
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Project
+from mts_dagster.strategies.aggregate import AggregationConfig, aggregate
 from mts_dagster.strategies.base import FEATURES, Strategy
+from mts_dagster.strategies.config import config_hash
 from mts_dagster.strategies.decisions import decide
 from mts_dagster.strategies.errors import StrategyError
 from mts_dagster.strategies.market import Market
@@ -29,6 +32,7 @@ from mts_dagster.strategies.publish import build_documents, write_documents
 
 GROUP = "signals"
 SCHEMA = "signals"
+MOST_DAYS = 36_500  # back to the first partition, wherever it is: the mapping clips there
 
 
 def signal_table(strategy: Strategy[Any]) -> Table:
@@ -40,10 +44,8 @@ def signal_table(strategy: Strategy[Any]) -> Table:
         StrategyError: the name belongs to a table of MTS.
     """
     name = f"{strategy.name}_signals"
-    if name in TABLES:
-        raise StrategyError(
-            f"strategy {strategy.name} needs another name: the table {TABLES[name].qualified} is not its own"
-        )
+    if taken := {**TABLES, **LIVE_TABLES}.get(name):
+        raise StrategyError(f"strategy {strategy.name} needs another name: the table {taken.qualified} is not its own")
     return replace(table_of(TradingSignals), name=name, description=strategy.description)
 
 
@@ -52,10 +54,12 @@ def signal_key(strategy: Strategy[Any]) -> dg.AssetKey:
     return dg.AssetKey([SCHEMA, signal_table(strategy).name])
 
 
-def build_signal_assets(strategies: Sequence[Strategy[Any]], project: Project) -> list[dg.AssetsDefinition]:
-    """Assets of all strategies, their union and the files."""
+def build_signal_assets(
+    strategies: Sequence[Strategy[Any]], project: Project, config: AggregationConfig
+) -> list[dg.AssetsDefinition]:
+    """Assets of all strategies, their union, the portfolio of all and the files."""
     assets = [_strategy_asset(strategy, project) for strategy in strategies]
-    return [*assets, _union_asset(strategies), _files_asset(project)]
+    return [*assets, _union_asset(strategies), _portfolio_asset(strategies, project, config), _files_asset(project)]
 
 
 def _strategy_asset(strategy: Strategy[Any], project: Project) -> dg.AssetsDefinition:
@@ -122,28 +126,78 @@ def _union_asset(strategies: Sequence[Strategy[Any]]) -> dg.AssetsDefinition:
     return trading_signals
 
 
+def _portfolio_asset(
+    strategies: Sequence[Strategy[Any]], project: Project, config: AggregationConfig
+) -> dg.AssetsDefinition:
+    features = project.models[FEATURES].table()
+    table = table_of(AggregatedSignals)
+    hedged = {strategy.name for strategy in strategies if strategy.hedged}
+    past = dg.TimeWindowPartitionMapping(start_offset=-MOST_DAYS)
+
+    @dg.asset(
+        key=[SCHEMA, table.name],
+        deps=[
+            dg.AssetDep([SCHEMA, "trading_signals"], partition_mapping=past),
+            dg.AssetDep([features.schema, features.name], partition_mapping=past),
+        ],
+        partitions_def=daily,
+        backfill_policy=SINGLE_RUN,
+        group_name=GROUP,
+        kinds={"python", "duckdb"},
+        owners=RESEARCH,
+        tags={"domain": "signals"},
+        code_version=f"1-{config_hash(config)}",
+        description="One decision for each coin and day: weighted votes of all strategies within the portfolio's "
+        "limits, with the contributing signals and the rule that decided. The portfolio is replayed from the first "
+        "day on, so that a day comes out the same alone or in a range.",
+        metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table.qualified},
+        io_manager_key="lake",
+    )
+    @ends_in_failure
+    def aggregated_signals(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> pd.DataFrame:
+        slices = slices_of(context.partition_keys)
+        replayed = Slice(midnight(settings.history_start), slices[-1].end)
+        said, market = read_tables(settings, [(table_of(TradingSignals), [replayed]), (features, [replayed])])
+        decisions, _ = aggregate(said, market, config, hedged=hedged)
+        return decisions[decisions["date"].isin(days_of(slices))]
+
+    return aggregated_signals
+
+
+def days_of(slices: Sequence[Slice]) -> pd.DatetimeIndex:
+    """Every day of ``slices``, as the lake's DATE columns give them."""
+    days = [pd.date_range(piece.start, piece.end, inclusive="left", tz="UTC").tz_localize(None) for piece in slices]
+    return pd.DatetimeIndex([day for part in days for day in part])
+
+
 def _files_asset(project: Project) -> dg.AssetsDefinition:
     features = project.models[FEATURES].table()
 
     @dg.asset(
         key=[SCHEMA, "signal_files"],
-        deps=[dg.AssetKey([SCHEMA, "trading_signals"]), dg.AssetKey([features.schema, features.name])],
+        deps=[
+            dg.AssetKey([SCHEMA, "aggregated_signals"]),
+            dg.AssetKey([SCHEMA, "trading_signals"]),
+            dg.AssetKey([features.schema, features.name]),
+        ],
         partitions_def=daily,
         backfill_policy=SINGLE_RUN,
         group_name=GROUP,
         kinds={"python", "json"},
         owners=RESEARCH,
         tags={"domain": "signals"},
-        code_version="1",
-        description="A JSON file for each day with all signals and the market's context; latest.json is the newest.",
+        code_version="2",
+        description="A JSON file for each day: the portfolio's decisions with what contributed to them, then all "
+        "signals, and the market's context; latest.json is the newest.",
     )
     @ends_in_failure
     def signal_files(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
         slices = slices_of(context.partition_keys)
-        decisions, market = read_tables(settings, [(table_of(TradingSignals), slices), (features, slices)])
-        paths = write_documents(settings.signal_folder, build_documents(decisions, market))
+        tables = (table_of(AggregatedSignals), table_of(TradingSignals), features)
+        portfolio, signals, market = read_tables(settings, [(table, slices) for table in tables])
+        paths = write_documents(settings.signal_folder, build_documents(signals, market, portfolio))
         return dg.MaterializeResult(
             metadata={"files": len(paths), "newest": dg.MetadataValue.path(str(paths[-1])) if paths else "none"}
         )

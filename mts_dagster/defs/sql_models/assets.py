@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -20,13 +21,16 @@ from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.views import replace_view
+from mts_dagster.live.derive import stream_settings_of
+from mts_dagster.live.tables import SCHEMA as LIVE
 from mts_dagster.partitions import daily, slices_of
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Dependency, Model, Project, Window, load_project
 
-# Raw tables are cut by coin or indicator too; models are cut by day alone.
-MARKET_TABLES = {("raw", "price_points"), ("raw", "klines")}
-TWO_DIMENSIONS = {*MARKET_TABLES, ("raw", "macro_data")}
+# Raw tables are cut by coin or indicator too, live ones by hour; models are cut by day alone.
+MARKET_TABLES = {("raw", "price_points"), ("raw", "klines"), ("raw", "funding_rates")}
+MACRO_TABLES = {("raw", "macro_data")}
+TWO_DIMENSIONS = MARKET_TABLES | MACRO_TABLES
 
 
 def project_of(settings: Settings) -> Project:
@@ -41,12 +45,19 @@ def project_of(settings: Settings) -> Project:
             "history_start": settings.history_start.isoformat(),
             "kline_venues": list(settings.kline_venues),
             "bar_delay_s": settings.bar_delay_s,
+            **_live_variables(settings),
         },
     )
     for model in project.models.values():
         if model.kind == "table":
             raise ConfigError(f"{model.path}: materialise as view or as incremental microbatch, not as table")
     return project
+
+
+def _live_variables(settings: Settings) -> dict[str, Any]:
+    """What the sidecar's settings say of fees and holding times: one place for live and stored data."""
+    live = stream_settings_of(settings)
+    return {"taker_fee_bps": live.taker_fees_bps, "funding_holding_hours": live.funding_holding_hours}
 
 
 def build_model_assets(project: Project) -> list[dg.AssetsDefinition]:
@@ -142,6 +153,10 @@ def _dependency(model: Model, entry: Dependency) -> dg.AssetDep:
     key = list(entry.key)
     if model.kind == "view":
         return dg.AssetDep(key)
+    if entry.schema == LIVE:
+        # 24 hours a day. Days before the first stored hour, and hours that are still to come, have none of them.
+        hours = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+        return dg.AssetDep(key, partition_mapping=hours)
     if entry.key in TWO_DIMENSIONS:
         return dg.AssetDep(key, partition_mapping=dg.MultiToSingleDimensionPartitionMapping("date"))
     return dg.AssetDep(key, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-entry.lookback_days))

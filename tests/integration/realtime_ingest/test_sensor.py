@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 from mts_dagster.defs.realtime.sensors import failed_contents, landing_sensor
 from mts_dagster.instance.home import open_instance
@@ -66,11 +67,15 @@ def test_waiting_runs_make_the_sensor_wait(world: World) -> None:
     """Three runs wait in the queue: one more is asked for."""
     land_hours(world, 3)
     job = world.definitions.resolve_job_def(LIVE_HOURS)
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("mts"), "__repository__").get_job_origin(LIVE_HOURS)
     with open_instance(world.settings) as instance:
         for _ in range(3):
-            run = instance.create_run_for_job(job)
-            enqueued = dg.DagsterEvent(dg.DagsterEventType.RUN_ENQUEUED.value, run.job_name)
-            instance.report_dagster_event(enqueued, run_id=run.run_id)
+            instance.create_run_for_job(
+                job,
+                status=dg.DagsterRunStatus.QUEUED,
+                remote_job_origin=origin,
+                job_code_origin=job.get_python_origin(),
+            )
         data = tick(world, instance, None)
     assert [request.partition_key for request in data.run_requests or []] == ["2026-11-20-13:00"]
 

@@ -19,10 +19,13 @@ from mts_dagster.settings import REPOSITORY, load_settings
 
 BIN = Path(sys.executable).parent
 ASSETS = [
+    "marts/arbitrage_daily",
     "marts/coverage_daily",
     "marts/crypto_ohlcv",
     "marts/features_daily",
+    "marts/funding_daily",
     "marts/macro_daily",
+    "marts/market_structure_daily",
     "marts/ohlcv_daily",
     "raw/coin_universe",
     "raw/funding_rates",
@@ -30,13 +33,17 @@ ASSETS = [
     "raw/macro_data",
     "raw/price_points",
     "signals/buy_hold_signals",
+    "signals/funding_arbitrage_signals",
+    "signals/market_structure_signals",
     "signals/mean_reversion_signals",
     "signals/momentum_signals",
     "signals/signal_files",
+    "signals/spread_arbitrage_signals",
     "signals/trading_signals",
     "signals/vix_correlation_signals",
     "signals/volume_spike_signals",
     "staging/stg_coingecko__price_points",
+    "staging/stg_exchanges__funding_rates",
     "staging/stg_exchanges__klines",
     "staging/stg_fred__macro_data",
 ]
@@ -228,8 +235,8 @@ def test_a_window_never_begins_before_the_history() -> None:
     assert context_start == [("2021-01-01", "2024-03-01")]
 
 
-def upstream(child: str, parent: str, day: str) -> tuple[str, str]:
-    """First and last day of ``parent`` that a day of ``child`` reads."""
+def upstream(child: str, parent: str, day: str, now: datetime = TICK) -> list[str]:
+    """Days or hours of ``parent`` that a day of ``child`` reads, in order."""
     graph = definitions().resolve_asset_graph()
     child_key, parent_key = (dg.AssetKey(name.split("/")) for name in (child, parent))
     mapping = graph.get_partition_mapping(child_key, parent_key)
@@ -242,13 +249,13 @@ def upstream(child: str, parent: str, day: str) -> tuple[str, str]:
         down.subset_with_partition_keys([day]),
         down,
         up,
-        current_time=TICK,
+        current_time=now,
         dynamic_partitions_store=instance,
     )
-    keys = sorted(
+    assert not result.required_but_nonexistent_subset.get_partition_keys()
+    return sorted(
         str(key).replace("bitcoin|", "").split("|")[0] for key in result.partitions_subset.get_partition_keys()
     )
-    return keys[0], keys[-1]
 
 
 @pytest.mark.parametrize(
@@ -259,11 +266,29 @@ def upstream(child: str, parent: str, day: str) -> tuple[str, str]:
         ("marts/features_daily", "marts/ohlcv_daily", "2023-11-22"),
         ("signals/mean_reversion_signals", "marts/features_daily", "2024-02-20"),
         ("signals/trading_signals", "signals/mean_reversion_signals", "2024-02-20"),
+        ("marts/funding_daily", "raw/funding_rates", "2024-02-20"),
+        ("signals/funding_arbitrage_signals", "marts/funding_daily", "2024-02-14"),
+        ("signals/spread_arbitrage_signals", "marts/arbitrage_daily", "2024-02-20"),
     ],
 )
 def test_a_day_reads_the_days_that_it_needs(child: str, parent: str, first: str) -> None:
-    """The lineage tells what a day rests on: 90 days of bars for features, the day itself elsewhere."""
-    assert upstream(child, parent, "2024-02-20") == (first, "2024-02-20")
+    """The lineage tells what a day rests on: 90 days of bars for features, 7 of funding, the day itself elsewhere."""
+    read = upstream(child, parent, "2024-02-20")
+    assert (read[0], read[-1]) == (first, "2024-02-20")
+
+
+@pytest.mark.parametrize("parent", ["arbitrage_opportunities", "market_structure", "live_funding"])
+def test_a_day_of_live_data_reads_its_hours(parent: str) -> None:
+    """All 24 of a day that is over, those of the running day up to now, and none from before the stream began."""
+    now = datetime(2026, 3, 5, 2, 30, tzinfo=UTC)
+    read = {
+        day: upstream("marts/arbitrage_daily", f"live/{parent}", day, now)
+        for day in ("2025-12-31", "2026-03-04", "2026-03-05")
+    }
+    assert read["2025-12-31"] == []
+    assert (read["2026-03-04"][0], read["2026-03-04"][-1]) == ("2026-03-04-00:00", "2026-03-04-23:00")
+    assert len(read["2026-03-04"]) == 24
+    assert read["2026-03-05"] == [f"2026-03-05-0{hour}:00" for hour in range(3)]
 
 
 def test_both_configurations_name_one_module() -> None:

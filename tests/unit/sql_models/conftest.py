@@ -150,6 +150,54 @@ def observe(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
 
 
 @pytest.fixture
+def settle(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
+    """Add a settlement of bitcoin, known a minute later."""
+
+    def add(venue: str, settled_at: str, rate: float, hours: float | None = 8.0, **given: Any) -> None:  # noqa: ANN401
+        moment = utc(settled_at)
+        row = {"coin": "bitcoin", "venue": venue, "symbol": "BTCUSDT", "settled_at": moment, "stamped_at": moment}
+        row |= {"funding_rate": rate, "interval_hours": hours, "kind": "regular", "available_at": moment + DELAY}
+        insert_rows(lake, "funding_rates", [row | given])
+
+    return add
+
+
+@pytest.fixture
+def book(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
+    """Add what a sampled book of bitcoin says, known a second later, and its spread of 2 bps."""
+
+    def add(exchange: str, timestamp: str, imbalance: float = 0.0, **given: Any) -> None:  # noqa: ANN401
+        moment = utc(timestamp)
+        row = {"timestamp": moment, "exchange": exchange, "symbol": "BTCUSDT", "coin": "bitcoin"}
+        row |= {"available_at": moment + timedelta(seconds=1)}
+        measures = {
+            "imbalance": imbalance,
+            "liquidity_score": 40.0,
+            "bid_depth_10bps_usd": 1e6,
+            "ask_depth_10bps_usd": 2e6,
+        }
+        insert_rows(lake, "market_structure", [row | measures | given])
+        insert_rows(lake, "bid_ask_spreads", [row | {"spread_bps": 2.0}])
+
+    return add
+
+
+@pytest.fixture
+def opportunity(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
+    """Add an opportunity on bitcoin that lived for a second: bought on Bybit, sold on Binance, feasible."""
+
+    def add(opened_at: str, net_bps: float, net_usd: float, **given: Any) -> None:  # noqa: ANN401
+        opened = utc(opened_at)
+        row = {"opportunity_id": opened_at, "kind": "spread", "symbol": "BTCUSDT", "coin": "bitcoin"}
+        row |= {"buy_exchange": "bybit", "sell_exchange": "binance", "opened_at": opened, "lifetime_ms": 1000.0}
+        row |= {"peak_net_bps": net_bps, "peak_net_usd": net_usd, "feasible": True}
+        row |= {"available_at": opened + timedelta(seconds=1)}
+        insert_rows(lake, "arbitrage_opportunities", [row | given])
+
+    return add
+
+
+@pytest.fixture
 def select(lake: duckdb.DuckDBPyConnection) -> Callable[[str], Rows]:
     """Rows of a query as dictionaries."""
 

@@ -1,4 +1,4 @@
-"""The SQL folder of MTS: its models deliver what their contracts promise, its sources are the raw tables."""
+"""The SQL folder of MTS: its models deliver what their contracts promise, its sources are the stored tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mts_dagster.schemas import TABLES
 from mts_dagster.settings import REPOSITORY, Settings
 from mts_dagster.sql_models import Project, load_project
 from mts_dagster.sql_models.project import SAMPLE_WINDOW
+from mts_realtime.settings import RealtimeSettings
 
 MODELS = sorted(load_project(REPOSITORY / "dbt_like_sql").models)
 
@@ -59,11 +60,13 @@ def test_table_names_are_unique(project: Project) -> None:
 
 def test_settings_find_their_variables() -> None:
     """Settings that change SQL have the same defaults as the project file, and can replace them."""
-    settings = Settings(_env_file=None)
+    settings, live = Settings(_env_file=None), RealtimeSettings(_env_file=None)
     given = {
         "history_start": settings.history_start.isoformat(),
         "kline_venues": list(settings.kline_venues),
         "bar_delay_s": settings.bar_delay_s,
+        "taker_fee_bps": live.taker_fees_bps,
+        "funding_holding_hours": live.funding_holding_hours,
     }
     default, replaced = (load_project(REPOSITORY / "dbt_like_sql", values) for values in (None, given))
     window = SAMPLE_WINDOW

@@ -19,7 +19,16 @@ BuildIn = Callable[[duckdb.DuckDBPyConnection, date, date], None]
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 4
-MARTS = ("crypto_ohlcv", "ohlcv_daily", "macro_daily", "features_daily")
+MARTS = (
+    "crypto_ohlcv",
+    "ohlcv_daily",
+    "macro_daily",
+    "features_daily",
+    "funding_daily",
+    "arbitrage_daily",
+    "market_structure_daily",
+)
+SCHEMAS = {"arbitrage_opportunities": "live", "market_structure": "live", "bid_ask_spreads": "live"}
 PROPERTY = settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
@@ -56,6 +65,34 @@ def vintage_row(indicator: str, day: int, lag: int, value: float | None) -> dict
     return row | {"vintage_date": known.date(), "available_at": known}
 
 
+def settlement_row(venue: str, hour: int, rate: float, interval_hours: float | None) -> dict[str, Any]:
+    moment = FIRST + timedelta(hours=hour)
+    row = {"coin": "bitcoin", "venue": venue, "symbol": "S", "settled_at": moment, "funding_rate": rate}
+    row |= {"interval_hours": interval_hours, "kind": "special" if interval_hours is None else "regular"}
+    return row | {"available_at": moment + timedelta(seconds=60)}
+
+
+def book_row(exchange: str, minute: int, value: float) -> dict[str, Any]:
+    moment = FIRST + timedelta(minutes=minute)
+    row = {"timestamp": moment, "exchange": exchange, "symbol": "S", "coin": "bitcoin", "imbalance": value / 1000}
+    row |= {"liquidity_score": value / 10, "bid_depth_10bps_usd": value, "ask_depth_10bps_usd": value}
+    return row | {"impact_buy_10k_bps": value, "impact_sell_10k_bps": value, "available_at": moment}
+
+
+def spread_row(exchange: str, minute: int, value: float) -> dict[str, Any]:
+    moment = FIRST + timedelta(minutes=minute)
+    row = {"timestamp": moment, "exchange": exchange, "symbol": "S", "coin": "bitcoin"}
+    return row | {"spread_bps": value, "available_at": moment}
+
+
+def opportunity_row(buy: str, minute: int, value: float, feasible: bool) -> dict[str, Any]:
+    moment = FIRST + timedelta(minutes=minute)
+    row = {"opportunity_id": f"{buy} {minute}", "kind": "spread", "symbol": "S", "coin": "bitcoin"}
+    row |= {"buy_exchange": buy, "sell_exchange": "okx", "opened_at": moment, "lifetime_ms": value}
+    row |= {"peak_net_bps": value, "peak_net_usd": value, "feasible": feasible}
+    return row | {"available_at": moment + timedelta(seconds=30)}
+
+
 coins = st.sampled_from(["bitcoin", "tether"])
 hourly = st.builds(
     lambda coin, venue, hour, value: kline_row(coin, venue, "1h", FIRST + timedelta(hours=hour), value),
@@ -87,12 +124,36 @@ vintages = st.lists(
     max_size=15,
     unique_by=lambda row: (row["indicator"], row["date"], row["vintage_date"]),
 )
-history = st.fixed_dictionaries({"klines": klines, "price_points": samples, "macro_data": vintages})
+venues = st.sampled_from(["binance", "bybit"])
+settlements = st.lists(
+    st.builds(settlement_row, venues, hours, st.floats(-1e-3, 1e-3), st.sampled_from([None, 1.0, 8.0])),
+    max_size=30,
+    unique_by=lambda row: (row["venue"], row["settled_at"]),
+)
+books, spreads, opportunities = (
+    st.lists(build, max_size=30, unique_by=lambda row: tuple(row.values())[:2])
+    for build in (
+        st.builds(book_row, venues, minutes, price),
+        st.builds(spread_row, venues, minutes, price),
+        st.builds(opportunity_row, venues, minutes, price, st.booleans()),
+    )
+)
+history = st.fixed_dictionaries(
+    {
+        "klines": klines,
+        "price_points": samples,
+        "macro_data": vintages,
+        "funding_rates": settlements,
+        "market_structure": books,
+        "bid_ask_spreads": spreads,
+        "arbitrage_opportunities": opportunities,
+    }
+)
 
 
 def fill(con: duckdb.DuckDBPyConnection, insert: Insert, raw: dict[str, Rows]) -> None:
     for table, rows in raw.items():
-        con.execute(f"delete from raw.{table}")
+        con.execute(f"delete from {SCHEMAS.get(table, 'raw')}.{table}")
         insert(con, table, rows)
 
 
@@ -160,6 +221,16 @@ def test_session_zone_changes_nothing(new_lake: NewLake, insert: Insert, build_i
             for row in (sample_row("tether", minute, 1.0) for minute in range(0, 72 * 60, 25))
         ],
         "macro_data": [vintage_row("VIXCLS", (start - FIRST).days + day, 1, 20.0 + day) for day in range(-2, 3)],
+        "funding_rates": [
+            settlement_row(venue, (start - FIRST).days * 24 + hour, rate, 8.0)
+            for venue, rate in (("binance", 1e-4), ("bybit", 2e-4))
+            for hour in range(0, 72, 8)
+        ],
+        "market_structure": [
+            book_row(exchange, (start - FIRST).days * 24 * 60 + minute, 1.0 + minute)
+            for exchange in ("binance", "bybit")
+            for minute in range(0, 72 * 60, 25)
+        ],
     }
     results = []
     for name in ("UTC", zone):
@@ -171,4 +242,4 @@ def test_session_zone_changes_nothing(new_lake: NewLake, insert: Insert, build_i
         results.append((contents(con), coverage))
     # Aware moments compare by instant.
     assert results[0] == results[1]
-    assert [len(rows) for rows in results[0][0].values()] == [72 + 71, 5, 3, 5]
+    assert [len(rows) for rows in results[0][0].values()] == [72 + 71, 5, 3, 5, 3, 3, 6]

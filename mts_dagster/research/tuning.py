@@ -1,0 +1,237 @@
+"""The parameters of a strategy, searched and walked forward.
+
+What belongs here: the space of a strategy's tunable parameters, and decisions for a set of them as the sweep wants
+them. The search itself is ``mts_dagster.backtest.optimise``, the folds are ``mts_dagster.backtest.walk_forward``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from mts_dagster.backtest.market import MarketData
+from mts_dagster.backtest.optimise import Method, Objective, Search, Space, search
+from mts_dagster.backtest.run import Window, prepare
+from mts_dagster.backtest.signals import targets_from_signals
+from mts_dagster.backtest.sweep import Params, Progress, Targets
+from mts_dagster.backtest.walk_forward import WalkForward, purged_folds, walk_forward
+from mts_dagster.errors import ConfigError, UsageError
+from mts_dagster.lake.slices import Slice
+from mts_dagster.research.inputs import ONE_DAY, Inputs, read_inputs, read_market
+from mts_dagster.research.runs import Request
+from mts_dagster.research.subject import Subject
+from mts_dagster.research.version import code_version
+from mts_dagster.sql_models import Project
+from mts_dagster.strategies.base import Parameter, Strategy
+from mts_dagster.strategies.config import suggestion
+from mts_dagster.strategies.decisions import decide
+from mts_dagster.strategies.market import Market
+
+MOST_SETS = 20_000
+DIGITS = 10
+PURGE_BARS = 5
+
+
+def values_of(parameter: Parameter) -> list[float]:
+    """The values of a parameter worth trying, from low to high in its step."""
+    count = math.floor((parameter.high - parameter.low) / parameter.step + 1e-9) + 1
+    values = [round(parameter.low + i * parameter.step, DIGITS) for i in range(count)]
+    return [int(value) for value in values] if parameter.integer else values
+
+
+def space_of(strategy: Strategy[Any], names: Sequence[str] | None = None) -> dict[str, list[float]]:
+    """The parameters to search, all tunable ones if none are named.
+
+    Raises:
+        UsageError: there is no such parameter, the strategy has none, or there are too many sets.
+    """
+    tunable = {parameter.name: parameter for parameter in strategy.parameters()}
+    if not tunable:
+        raise UsageError(f"strategy {strategy.name} has no parameters to tune")
+    for name in names or ():
+        if name not in tunable:
+            raise UsageError(f"strategy {strategy.name} has no tunable parameter {name!r}: {suggestion(name, tunable)}")
+    space = {name: values_of(tunable[name]) for name in (names or tunable)}
+    sets = math.prod(len(values) for values in space.values())
+    if sets > MOST_SETS:
+        raise UsageError(f"{sets} parameter sets are more than {MOST_SETS}: name fewer with --parameters {list(space)}")
+    return space
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A strategy ready to be tried with any parameters over one market.
+
+    Attributes:
+        subject: The strategy.
+        request: Window and assumptions.
+        tables: What the strategy is shown.
+        market: The aligned bars.
+        inputs: What the request itself read.
+        targets: Decisions already made, by the parameters in the order of their names.
+        turn: Held while decisions are made.
+    """
+
+    subject: Subject
+    request: Request
+    tables: Market
+    market: MarketData
+    inputs: Inputs
+    targets: dict[tuple[tuple[str, Any], ...], Targets] = field(default_factory=dict)
+    # Threads of a sweep take turns: frames hold the interpreter's lock, and two that fight for it take twice the time.
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def decide(self, params: Params) -> Targets:
+        """What to hold from each close on with these parameters; made once for each set."""
+        key = tuple(sorted(params.items()))
+        with self.turn:
+            if key not in self.targets:
+                self.targets[key] = self._decided(params)
+            return self.targets[key]
+
+    def _decided(self, params: Params) -> Targets:
+        strategy = self.tuned(params)
+        window = self.request.window
+        signals = decide(strategy, self.tables, (window.start - ONE_DAY).date(), window.end.date(), checked=False)
+        signals = signals[signals["asset"].isin(self.market.assets)]
+        return targets_from_signals(signals, self.market, self.request.assumptions.fills.decision_delay_s)
+
+    def tuned(self, params: Params) -> Strategy[Any]:
+        """The strategy with these parameters."""
+        if self.subject.strategy is None:
+            raise UsageError(f"{self.subject.name} has no parameters to tune")
+        return self.subject.strategy.tuned(params)
+
+    def valid(self, params: Params) -> bool:
+        """Whether the strategy's config accepts these parameters together."""
+        try:
+            self.tuned(params)
+        except ConfigError:
+            return False
+        return True
+
+
+def open_bench(con: duckdb.DuckDBPyConnection, project: Project, request: Request, snapshot: int) -> Bench:
+    """Read everything once: bars, funding, and features from the longest lookback of any parameter on.
+
+    Raises:
+        UsageError: there is nothing to trade, or the subject is not a strategy.
+    """
+    subject = request.subject
+    if subject.strategy is None:
+        raise UsageError(f"{subject.name} has no parameters to tune; tune a strategy")
+    inputs = read_inputs(con, project, subject, request.window, request.assumptions, snapshot)
+    longest = longest_lookback(subject.strategy)
+    window = Slice(request.start - ONE_DAY, request.end)
+    tables = read_market(con, project, longest, window, snapshot)
+    market = prepare(inputs.bars, inputs.funding, request.assumptions, Window(request.start, request.end))
+    return Bench(subject, request, tables.prepared(subject.strategy.inputs, subject.assets), market, inputs)
+
+
+def longest_lookback(strategy: Strategy[Any]) -> Strategy[Any]:
+    """The strategy with each parameter at the bound that looks back furthest."""
+    for parameter in strategy.parameters():
+        for bound in (parameter.low, parameter.high):
+            try:
+                other = strategy.tuned({parameter.name: bound})
+            except ConfigError:
+                continue
+            strategy = max(strategy, other, key=lambda item: item.lookback_days)
+    return strategy
+
+
+def tune(
+    bench: Bench,
+    space: Space,
+    *,
+    method: Method,
+    objective: Objective,
+    trials: int | None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Search:
+    """Search the space."""
+    return search(
+        bench.market,
+        bench.decide,
+        space,
+        bench.request.assumptions,
+        method=method,
+        objective=objective,
+        budget=trials,
+        seed=seed,
+        valid=bench.valid,
+        progress=progress,
+    )
+
+
+def walk(
+    bench: Bench,
+    space: Space,
+    *,
+    folds: int,
+    method: Method,
+    objective: Objective,
+    trials: int | None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> WalkForward:
+    """Choose on the past, judge on what came after, fold by fold.
+
+    Raises:
+        UsageError: there are too few bars.
+    """
+    return walk_forward(
+        bench.market,
+        bench.decide,
+        space,
+        bench.request.assumptions,
+        purged_folds(bench.market.bars, folds, PURGE_BARS),
+        method=method,
+        objective=objective,
+        budget=trials,
+        seed=seed,
+        valid=bench.valid,
+        progress=progress,
+    )
+
+
+def walk_rows(walk: WalkForward, bench: Bench, snapshot: int, now: pd.Timestamp) -> pd.DataFrame:
+    """Rows of the table ``walk_forward``."""
+    frame = walk.frame()
+    return pd.DataFrame(
+        {
+            "strategy": bench.subject.name,
+            "fold": frame["fold"],
+            "train_start": frame["train_start"],
+            "train_end": frame["train_end"],
+            "test_start": frame["test_start"],
+            "test_end": frame["test_end"],
+            "parameters": [json.dumps(plain(fold.params), sort_keys=True) for fold in walk.folds],
+            "objective": walk.objective,
+            "in_sample": [fold.in_sample for fold in walk.folds],
+            "out_of_sample": [fold.out_of_sample for fold in walk.folds],
+            "trials": [fold.trials for fold in walk.folds],
+            "joined_return_pct": walk.growth.total_return_pct,
+            "joined_sharpe": walk.growth.sharpe,
+            "efficiency": walk.efficiency,
+            "deflated_sharpe": walk.deflated_sharpe,
+            "all_trials": walk.trials.count,
+            "created_at": now,
+            "lake_snapshot": snapshot,
+            "code_version": code_version(bench.subject),
+            "config_hash": bench.request.assumptions.config_hash(),
+        }
+    )
+
+
+def plain(params: Params) -> dict[str, float]:
+    """Parameters as Python's own numbers, whole ones whole."""
+    return {name: int(value) if float(value).is_integer() else float(value) for name, value in params.items()}
