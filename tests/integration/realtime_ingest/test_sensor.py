@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 from mts_dagster.defs.realtime.sensors import failed_contents, landing_sensor
@@ -68,13 +71,14 @@ def test_waiting_runs_make_the_sensor_wait(world: World) -> None:
     land_hours(world, 3)
     job = world.definitions.resolve_job_def(LIVE_HOURS)
     origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("mts"), "__repository__").get_job_origin(LIVE_HOURS)
+    repository = RepositoryPythonOrigin(sys.executable, ModuleCodePointer("mts_dagster.definitions", "defs"))
     with open_instance(world.settings) as instance:
         for _ in range(3):
             instance.create_run_for_job(
                 job,
                 status=dg.DagsterRunStatus.QUEUED,
                 remote_job_origin=origin,
-                job_code_origin=job.get_python_origin(),
+                job_code_origin=JobPythonOrigin(LIVE_HOURS, repository),
             )
         data = tick(world, instance, None)
     assert [request.partition_key for request in data.run_requests or []] == ["2026-11-20-13:00"]
