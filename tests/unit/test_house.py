@@ -46,12 +46,13 @@ FORBIDDEN = {
     "mts_dagster.research": ["dagster", "requests", "mts_dagster.sources", "mts_dagster.partitions"],
     "mts_dagster.sql_models": ["dagster", "duckdb", "mts_dagster.lake", "mts_dagster.sources"],
     "mts_dagster.sources": ["dagster", "duckdb", "mts_dagster.strategies", "mts_dagster.sql_models"],
+    "mts_dagster.live": ["dagster", "mts_dagster.partitions", "mts_dagster.strategies", "mts_dagster.sql_models"],
     "mts_dagster.instance": ["mts_dagster.lake", "mts_dagster.sources", "mts_dagster.strategies"],
     "mts_dagster.defs": SHELL,
     "mts_dagster.partitions": ["mts_dagster.defs", *SHELL],
     "mts_dagster.runs": ["mts_dagster.defs", *SHELL],
 }
-DOMAIN = ["strategies", "backtest", "research", "sql_models", "sources", "lake"]
+DOMAIN = ["strategies", "backtest", "research", "sql_models", "sources", "lake", "live"]
 ABOVE_THE_DOMAIN = ["mts_dagster.defs", "mts_dagster.runs", "mts_dagster.instance", *SHELL]
 # The lake meets Dagster in its IO manager alone.
 LAKE_MEETS_DAGSTER = ["mts_dagster.lake.io_manager"]
