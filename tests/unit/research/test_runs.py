@@ -88,7 +88,7 @@ def test_delivered_assumptions_are_valid() -> None:
 
 def test_a_missing_file_of_assumptions_is_named(tmp_path: Path) -> None:
     """With its path."""
-    with pytest.raises(ConfigError, match="nowhere.json cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.json cannot be read"):
         load_assumptions(tmp_path / "nowhere.json")
 
 
