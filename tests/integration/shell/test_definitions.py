@@ -19,6 +19,9 @@ from mts_dagster.settings import REPOSITORY, load_settings
 
 BIN = Path(sys.executable).parent
 ASSETS = [
+    "backtests/backtest_summary",
+    "backtests/backtests",
+    "backtests/walk_forward",
     "marts/arbitrage_daily",
     "marts/coverage_daily",
     "marts/crypto_ohlcv",
@@ -32,6 +35,7 @@ ASSETS = [
     "raw/klines",
     "raw/macro_data",
     "raw/price_points",
+    "signals/aggregated_signals",
     "signals/buy_hold_signals",
     "signals/mean_reversion_signals",
     "signals/momentum_signals",
@@ -45,13 +49,26 @@ ASSETS = [
     "staging/stg_fred__macro_data",
 ]
 FILES_NOT_TABLES = {"signals/signal_files"}
-JOBS = {"universe", "market", "market_models", "macro", "macro_models", "sql_models", "signals", "maintenance"}
+JOBS = {
+    "universe",
+    "market",
+    "market_models",
+    "macro",
+    "macro_models",
+    "sql_models",
+    "signals",
+    "backtests",
+    "walk_forward",
+    "maintenance",
+}
 SCHEDULES = {
     "universe_hourly": "universe",
     "market_hourly": "market",
     "macro_6_hourly": "macro",
     "sql_models_hourly": "sql_models",
     "signals_daily": "signals",
+    "backtests_daily": "backtests",
+    "walk_forward_weekly": "walk_forward",
     "maintenance_weekly": "maintenance",
 }
 TICK = datetime(2024, 3, 1, 0, 45, tzinfo=UTC)
@@ -105,7 +122,7 @@ def test_every_partitioned_asset_takes_a_range_in_one_run(key: str) -> None:
     """Five years of history must not be 1,800 runs."""
     asset = definitions().resolve_assets_def(dg.AssetKey(key.split("/")))
     if asset.partitions_def is None:
-        assert "view" in specs()[key].kinds
+        assert "view" in specs()[key].kinds or key == "backtests/backtest_summary"  # rests on all folds at once
     else:
         assert asset.backfill_policy == dg.BackfillPolicy.single_run()
 
@@ -224,6 +241,12 @@ def test_macro_without_a_key_is_skipped() -> None:
 def test_models_and_signals_cover_what_may_have_changed(schedule: str, first: str) -> None:
     """Three days of prices, ten of macro values that came late."""
     assert ranges(schedule) == [(first, "2024-03-01")]
+
+
+def test_backtests_cover_the_years_of_the_trailing_days() -> None:
+    """All strategies in one run; ten days before 1 March lie in the same year."""
+    assert ranges("backtests_daily") == [("aggregate|2024", "volume_spike|2024")]
+    assert ranges("walk_forward_weekly")[0][0] == "market_structure"
 
 
 def test_a_window_never_begins_before_the_history() -> None:
