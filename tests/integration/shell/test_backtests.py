@@ -236,11 +236,11 @@ def test_a_fold_again_replaces_its_rows(copied: World) -> None:
 
 def test_parameters_are_walked_forward(copied: World) -> None:
     """Folds follow each other with purged bars between training and test; every trial is counted."""
-    copied.run(
-        lambda bench: (
-            run_members(bench.definitions, bench.instance, "walk_forward", "mean_reversion", "mean_reversion") and None
-        )
-    )
+
+    def walk(bench: Workbench) -> None:
+        run_members(bench.definitions, bench.instance, "walk_forward", "mean_reversion", "mean_reversion")
+
+    copied.run(walk)
     rows = copied.rows(
         "select fold, train_end, test_start, test_end, trials, all_trials from backtests.walk_forward "
         "where strategy = 'mean_reversion' order by fold"
@@ -499,11 +499,11 @@ def test_the_maintenance_job_keeps_what_runs_refer_to(copied: World, mts: Mts) -
     """The job asks for the pins by itself."""
     run = mts("backtest", "--symbols", "bitcoin", *WINDOW, "--strategy", "momentum", "--json", world=copied).document
     old = copied.settings.model_copy(update={"snapshot_keep_days": 1e-9, "file_keep_days": 1e-9})
-    World(copied.simulator, old).run(
-        lambda bench: (
-            bench.definitions.resolve_job_def("maintenance").execute_in_process(instance=bench.instance) and None
-        )
-    )
+
+    def maintenance(bench: Workbench) -> None:
+        bench.definitions.resolve_job_def("maintenance").execute_in_process(instance=bench.instance)
+
+    World(copied.simulator, old).run(maintenance)
     with session(copied.settings) as con:
         kept = {snapshot for (snapshot,) in con.execute("select snapshot_id from lake.snapshots()").fetchall()}
     assert run["lake_snapshot"] in kept

@@ -71,6 +71,10 @@ def known_vix(path: Path, days: pd.DatetimeIndex) -> pd.Series[float]:
     return values.reindex(days).ffill().shift(1)
 
 
+def logs(values: pd.Series[float]) -> pd.Series[float]:
+    return pd.Series(np.log(values.to_numpy(np.float64)), values.index)
+
+
 @pytest.fixture(scope="module")
 def history(shared_data: Path) -> History:
     """Read the recordings and compute the features with pandas alone."""
@@ -84,8 +88,8 @@ def history(shared_data: Path) -> History:
         funding.append(paid.assign(asset=coin))
         days = pd.DatetimeIndex(frame["open_time"].dt.tz_localize(None)).as_unit("us")
         close, volume = (pd.Series(frame[name].to_numpy(np.float64), days) for name in ("close", "volume"))
-        returns, vix = np.log(close).diff(), known_vix(shared_data / "macro" / "VIXCLS.csv", days)
-        fear = np.log(vix).diff()
+        returns, vix = logs(close).diff(), known_vix(shared_data / "macro" / "VIXCLS.csv", days)
+        fear = logs(vix).diff()
         features.append(
             pd.DataFrame(
                 {
@@ -140,13 +144,14 @@ class Book:
 
 def derive(signals: pd.DataFrame, history: History) -> tuple[list[float], Book]:
     """Trade the signals with plain Python; return equity at each close, the capital first, and the book."""
-    opens = {(row.asset, row.open_time): row.open for row in history.bars.itertuples()}
-    closes = {(row.asset, row.open_time): row.close for row in history.bars.itertuples()}
-    rates = {(row.asset, row.settled_at): row.funding_rate for row in history.funding.itertuples()}
+    bars, paid = history.bars.to_dict("records"), history.funding.to_dict("records")
+    opens = {(row["asset"], row["open_time"]): row["open"] for row in bars}
+    closes = {(row["asset"], row["open_time"]): row["close"] for row in bars}
+    rates = {(row["asset"], row["settled_at"]): row["funding_rate"] for row in paid}
     sides = {"long": 1.0, "short": -1.0, "flat": 0.0}
     said = {
-        (row.asset, row.date.tz_localize("UTC")): sides[row.direction] * row.position_size
-        for row in signals.itertuples()
+        (row["asset"], row["date"].tz_localize("UTC")): sides[row["direction"]] * row["position_size"]
+        for row in signals.to_dict("records")
     }
     book, targets, equity = Book(CAPITAL, dict.fromkeys(COINS, 0.0)), dict.fromkeys(COINS, 0.0), [CAPITAL]
     day = pd.Timestamp(FIRST)

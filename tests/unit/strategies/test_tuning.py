@@ -26,7 +26,7 @@ from mts_dagster.strategies import FEATURES, Market, decide
 
 START, END = datetime(2024, 2, 5, tzinfo=UTC), datetime(2024, 10, 20, tzinfo=UTC)
 TERMS = Assumptions(rebalance_threshold=0.005)
-SPACE = {"window_days": [10, 20, 30], "long_above_pct": [0.0, 5.0]}
+SPACE: dict[str, list[float]] = {"window_days": [10, 20, 30], "long_above_pct": [0.0, 5.0]}
 
 
 @pytest.fixture(scope="module")
