@@ -17,9 +17,10 @@ from mts_dagster.defs.history import assets as history
 from mts_dagster.defs.history import schedules as history_schedules
 from mts_dagster.defs.macro import assets as macro
 from mts_dagster.defs.macro import schedules as macro_schedules
-from mts_dagster.defs.operations.jobs import maintenance, maintenance_weekly
+from mts_dagster.defs.operations.jobs import expire_landing, expire_landing_daily, maintenance, maintenance_weekly
 from mts_dagster.defs.quality.checks import build_checks
 from mts_dagster.defs.realtime.assets import GROUP, build_live_assets
+from mts_dagster.defs.realtime.checks import build_live_checks
 from mts_dagster.defs.realtime.sensors import landing_sensor
 from mts_dagster.defs.resources import build_resources
 from mts_dagster.defs.signals import schedules as signal_schedules
@@ -54,7 +55,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
     backtests = [folds, summary, walk_forward]
     return dg.Definitions(
         assets=[history.coin_universe, *market, macro.macro_data, *models, *signals, *live, *backtests],
-        asset_checks=build_checks(project, strategies),
+        asset_checks=[*build_checks(project, strategies), *build_live_checks()],
         jobs=[
             dg.define_asset_job("universe", SELECTION.assets(history.coin_universe)),
             dg.define_asset_job("market", SELECTION.assets(*market)),
@@ -67,6 +68,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             dg.define_asset_job("walk_forward", SELECTION.assets(walk_forward)),
             dg.define_asset_job(LIVE_HOURS, SELECTION.groups(GROUP)),
             maintenance,
+            expire_landing,
         ],
         sensors=[landing_sensor],
         schedules=[
@@ -77,6 +79,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
             signal_schedules.signals_daily,
             *build_backtest_schedules(subjects),
             maintenance_weekly,
+            expire_landing_daily,
         ],
         resources={
             **build_resources(settings, project, [signal_table(strategy) for strategy in strategies]),

@@ -42,12 +42,34 @@ def simulator(arguments: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     try:
         yield _announced_environment(process)
     finally:
-        process.terminate()
+        _stop(process)
+
+
+def sidecar_log(settings: Settings) -> Path:
+    """Where a sidecar that was started here writes its log."""
+    return settings.home / "logs" / "sidecar.log"
+
+
+@contextmanager
+def sidecar(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """Run the sidecar in a process of its own for as long as the block lasts; what it received is landed at the end.
+
+    Its live feed is on any free port.
+
+    Raises:
+        MtsError: the sidecar ended by itself, or could not bring all that it received to disk.
+    """
+    log = sidecar_log(settings)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        process = subprocess.Popen(SIDECAR, stderr=file, env={**os.environ, "MTS_FEED_PORT": "0"}, text=True)  # noqa: S603
         try:
-            process.communicate(timeout=STOP_WAIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            yield process
+        finally:
+            ended = process.poll() is not None
+            _stop(process)
+    if ended or process.returncode:
+        raise MtsError(f"the sidecar ended with code {process.returncode}; its log is {log}")
 
 
 def run_all(settings: Settings, *, simulated: bool, port: int | None, streaming: bool) -> int:
@@ -91,7 +113,8 @@ def _supervise(settings: Settings, addresses: dict[str, str], commands: dict[str
     honcho.KILL_WAIT = STOP_WAIT_S + 2
     manager = honcho.Manager()
     for name, command in commands.items():
-        manager.add_process(name, shlex.join(command), env=variables, cwd=str(REPOSITORY))
+        # Without exec the shell around a process would end at once, and nobody would wait for the process itself.
+        manager.add_process(name, f"exec {shlex.join(command)}", env=variables, cwd=str(REPOSITORY))
     sys.stdout.write(f"Dagster UI on http://{LOOPBACK}:{port} (data in {settings.home}); Ctrl-C stops\n")
     sys.stdout.flush()
     manager.loop()
@@ -107,6 +130,16 @@ def _commands(port: int, *, streaming: bool) -> dict[str, list[str]]:
         "daemon": [str(scripts / "dagster-daemon"), "run", *workspace],
     }
     return {**commands, "sidecar": SIDECAR} if streaming else commands
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Ask a process to end, and end it when it does not."""
+    process.terminate()
+    try:
+        process.communicate(timeout=STOP_WAIT_S + 2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 def _announced_environment(process: subprocess.Popen[str]) -> dict[str, str]:

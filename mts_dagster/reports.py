@@ -40,6 +40,14 @@ NEWEST_SIGNALS = """
     order by strategy, asset
 """
 
+OPPORTUNITY_COUNTS = "select kind, count(*) from live.arbitrage_opportunities group by kind order by kind"
+BEST_OPPORTUNITIES = """
+    select kind, symbol, buy_exchange, sell_exchange, opened_at, round(lifetime_ms / 1000, 1) as lifetime_s,
+        round(peak_net_bps, 2) as peak_net_bps, round(peak_net_usd, 2) as peak_net_usd, expired_reason
+    from live.arbitrage_opportunities
+    qualify row_number() over (partition by kind order by peak_net_bps desc, opened_at desc) <= 5
+    order by kind, peak_net_bps desc, opened_at desc
+"""
 BACKTESTS = """
     select base.strategy, base.started_at::date::varchar as "from", base.ended_at::date::varchar as until,
         round(base.total_return_pct, 2) as "return %", round(base.sharpe, 2) as "Sharpe",
@@ -83,6 +91,20 @@ def print_signals(settings: Settings) -> None:
         sys.stdout.write("no signals yet\n")
         return
     print_rows(columns[1:], [row[1:] for row in rows], title=f"signals of {rows[0][0]}")
+
+
+def print_opportunities(settings: Settings) -> None:
+    """Print the best arbitrage opportunities of each kind, newest first among equals."""
+    with session(settings) as con:
+        counts = con.execute(OPPORTUNITY_COUNTS).fetchall()
+        result = con.execute(BEST_OPPORTUNITIES)
+        columns = [column[0] for column in result.description or []]
+        rows = result.fetchall()
+    if not rows:
+        sys.stdout.write("no arbitrage opportunities yet\n")
+        return
+    told = ", ".join(f"{count} of kind {kind}" for kind, count in counts)
+    print_rows(columns, rows, title=f"arbitrage opportunities: {told}; the best of each")
 
 
 def print_backtests(settings: Settings) -> None:

@@ -33,21 +33,17 @@ class DiskThread:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self.waiting += 1
-        future.add_done_callback(self._done)
 
         def job() -> None:
             try:
                 result = function()
             except Exception as error:  # noqa: BLE001 - carried to whoever awaits the future
-                _settle(loop, future, error=error)
+                self._settle(loop, future, error=error)
             else:
-                _settle(loop, future, result=result)
+                self._settle(loop, future, result=result)
 
         self._jobs.put(job)
         return future
-
-    def _done(self, _future: asyncio.Future[T]) -> None:
-        self.waiting -= 1
 
     def stop(self) -> None:
         """End the thread after the jobs that wait."""
@@ -57,21 +53,22 @@ class DiskThread:
         while (job := self._jobs.get()) is not None:
             job()
 
+    def _settle(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[T],
+        *,
+        result: T | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        def settle() -> None:
+            self.waiting -= 1
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
 
-def _settle(
-    loop: asyncio.AbstractEventLoop,
-    future: asyncio.Future[T],
-    *,
-    result: T | None = None,
-    error: Exception | None = None,
-) -> None:
-    def settle() -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle)

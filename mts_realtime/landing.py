@@ -34,6 +34,9 @@ from mts_realtime.errors import LandingError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+HOUR = "%Y-%m-%d-%H"
+"""How hours are named."""
+
 _MS_PER_HOUR = 3_600_000
 
 
@@ -87,7 +90,7 @@ def list_segments(
 
 def hour_of(moment: datetime) -> str:
     """The hour of a moment as segments name it, ``YYYY-MM-DD-HH`` (UTC); hours sort like text."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d-%H")
+    return moment.astimezone(UTC).strftime(HOUR)
 
 
 class HourFolder(Struct, frozen=True):

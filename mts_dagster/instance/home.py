@@ -16,6 +16,7 @@ from pathlib import Path
 import dagster as dg
 import yaml
 from dagster_shared.check import CheckError
+from filelock import FileLock
 from sqlalchemy.exc import OperationalError
 
 from mts_dagster.errors import ConfigError
@@ -35,20 +36,21 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> Path:
-    """Create the home folder with its ``dagster.yaml`` and return it.
+    """Create the home folder with its ``dagster.yaml`` and its databases, and return it.
 
     A file that MTS wrote, in this or an earlier version, is brought up to date. One that somebody has edited is left
     as it is, which a warning says.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written, or an edited ``dagster.yaml`` is wrong.
     """
     if not _bring_up_to_date(settings.dagster_home):
         logger.warning(
             "%s was edited by hand, so MTS leaves it as it is; delete it to get the text of MTS back",
             settings.dagster_home / "dagster.yaml",
         )
-    return settings.dagster_home
+    with open_instance(settings):
+        return settings.dagster_home
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -75,7 +77,10 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     _bring_up_to_date(home)
     os.environ.update(environment(settings))
     try:
-        return dg.DagsterInstance.get()
+        # Dagster creates its databases when it first opens them, without a lock: of two processes that come first,
+        # both write the schema's version, and no process can open the database ever after.
+        with FileLock(home / ".opening.lock"):
+            return dg.DagsterInstance.get()
     except (dg.DagsterError, CheckError, yaml.YAMLError) as error:
         what = textwrap.shorten(str(error), MOST_TEXT)
         raise ConfigError(

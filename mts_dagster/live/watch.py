@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from mts_dagster.live.segments import digest_of
 from mts_dagster.live.tables import LANDED
-from mts_realtime.landing import HourFolder, hour_folders, segments_in
+from mts_realtime.landing import HOUR, HourFolder, hour_folders, segments_in
 
 ONE_HOUR = timedelta(hours=1)
 SETTLE = timedelta(seconds=20)
@@ -36,7 +36,6 @@ UNSETTLED_NS = 3_000_000_000
 """A folder changed this short a time ago is listed again: file systems count in steps of up to 2 s."""
 RETRY_AFTER = timedelta(minutes=10)
 """Pause after the first failed run of an hour; it doubles with each further one."""
-HOUR = "%Y-%m-%d-%H"
 
 
 class Known(Struct, array_like=True):

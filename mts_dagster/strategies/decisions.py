@@ -4,8 +4,8 @@ What belongs here: ``decide``, the one way in for assets, backtests and tests. I
 show the strategy the rows with* ``available_at <= time`` *alone, and keep what it says about that time.* Doing
 literally that costs one run for each decision, so it is done literally only where it can make a difference:
 
-- One run over the whole window decides all times at which the known rows are complete up to a period. A causal
-  strategy cannot tell the difference there.
+- One run over the whole window decides all times at which the known rows of all tables are complete up to a period. A
+  causal strategy cannot tell the difference there.
 - Times at which a row of an earlier or the same period is still unknown (late data) get a run of their own.
 - That the strategy is causal is not believed: at some times the later rows are taken away, and every decision up
   to then has to stay as it was. The test kit (``testing``) does the same at many more times.
@@ -32,6 +32,7 @@ _KEY = ["timestamp", "asset"]
 _NUMBERS = ["confidence", "position_size", "price"]
 _TEXTS = ["direction", "risk_level", "reason"]
 _RELATIVE_TOLERANCE = 1e-9
+_BEFORE_ALL, _AFTER_ALL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 def decide(strategy: Strategy[Any], market: Market, start: date, end: date, *, checked: bool = True) -> pd.DataFrame:
@@ -151,16 +152,23 @@ def _in_order(decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _incomplete_at(market: Market, moments: pd.Series[pd.Timestamp]) -> pd.Series[bool]:
-    """Whether, at each moment, a row was unknown although one of the same or a later period was known."""
-    incomplete = np.zeros(len(moments), dtype=bool)
+    """Whether, at each moment, a row was unknown although one of the same or a later period was known.
+
+    Of any table: that a day's features are known does not mean that the day's rows elsewhere are.
+    """
     times = _microseconds(moments)
+    newest_known = np.full(len(times), _BEFORE_ALL)
+    oldest_unknown = np.full(len(times), _AFTER_ALL)
     for name, frame in market.frames.items():
-        known = frame["available_at"].groupby(frame[time_column(name, frame)])
-        begins = np.sort(_microseconds(known.min()))
-        ends = np.maximum.accumulate(_microseconds(known.max()))
-        begun, ended = (np.searchsorted(bounds, times, side="right") for bounds in (begins, ends))
-        incomplete |= begun > ended
-    return pd.Series(incomplete, index=moments.index, dtype="bool")
+        known = frame["available_at"].groupby(pd.to_datetime(frame[time_column(name, frame)], utc=True))
+        periods = _microseconds(known.first().index.to_series())
+        first, last = _microseconds(known.min()), _microseconds(known.max())
+        begins, ends = np.argsort(first, kind="stable"), np.argsort(last, kind="stable")
+        newest = np.concatenate([[_BEFORE_ALL], np.maximum.accumulate(periods[begins])])
+        oldest = np.concatenate([np.minimum.accumulate(periods[ends][::-1])[::-1], [_AFTER_ALL]])
+        newest_known = np.maximum(newest_known, newest[np.searchsorted(first[begins], times, side="right")])
+        oldest_unknown = np.minimum(oldest_unknown, oldest[np.searchsorted(last[ends], times, side="right")])
+    return pd.Series(oldest_unknown <= newest_known, index=moments.index, dtype="bool")
 
 
 def _microseconds(times: pd.Series[pd.Timestamp]) -> npt.NDArray[np.int64]:

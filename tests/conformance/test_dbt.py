@@ -80,6 +80,12 @@ select
     'bybit' as buy_exchange, 'binance' as sell_exchange, 1000 as lifetime_ms, hour(hour) as peak_net_bps,
     hour(hour) as peak_net_usd, hour(hour) > 5 as feasible, hour as available_at
 from hours;
+
+insert into live.order_book by name
+select
+    hour as timestamp, 'bybit' as exchange, 'S' as symbol, hour as available_at,
+    [99.0, 98.0] as bid_prices, [1.0, 2.0] as bid_sizes, [101.0] as ask_prices, [3.0] as ask_sizes
+from hours;
 """
 
 

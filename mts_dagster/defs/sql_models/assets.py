@@ -21,12 +21,11 @@ from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.views import replace_view
+from mts_dagster.live.derive import stream_settings_of
 from mts_dagster.live.tables import SCHEMA as LIVE
 from mts_dagster.partitions import daily, slices_of
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Dependency, Model, Project, Window, load_project
-from mts_realtime.errors import SettingsError
-from mts_realtime.settings import load_settings
 
 # Raw tables are cut by coin or indicator too, live ones by hour; models are cut by day alone.
 MARKET_TABLES = {("raw", "price_points"), ("raw", "klines"), ("raw", "funding_rates")}
@@ -46,7 +45,7 @@ def project_of(settings: Settings) -> Project:
             "history_start": settings.history_start.isoformat(),
             "kline_venues": list(settings.kline_venues),
             "bar_delay_s": settings.bar_delay_s,
-            **_live_variables(),
+            **_live_variables(settings),
         },
     )
     for model in project.models.values():
@@ -55,16 +54,10 @@ def project_of(settings: Settings) -> Project:
     return project
 
 
-def _live_variables() -> dict[str, Any]:
+def _live_variables(settings: Settings) -> dict[str, Any]:
     """What the sidecar's settings say of fees and holding times: one place for live and stored data."""
-    try:
-        live = load_settings()
-    except SettingsError as error:
-        raise ConfigError(str(error)) from None
-    return {
-        "taker_fee_bps": live.taker_fees_bps,
-        "funding_holding_hours": live.funding_holding_hours,
-    }
+    live = stream_settings_of(settings)
+    return {"taker_fee_bps": live.taker_fees_bps, "funding_holding_hours": live.funding_holding_hours}
 
 
 def build_model_assets(project: Project) -> list[dg.AssetsDefinition]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 from dagster import AssetKey
 
 from mts_dagster.instance.event_log import BatchingEventLogStorage
+from mts_dagster.instance.home import open_instance
+from mts_dagster.settings import Settings, load_settings
 
 SIZE = 200
 WRITER = Path(__file__).with_name("writer.py")
@@ -57,6 +60,26 @@ def test_a_reader_beside_two_writers_sees_whole_batches(tmp_path: Path) -> None:
     assert stored(index) == {"r1": 10 * SIZE, "r2": 10 * SIZE}
     assert stored(tmp_path / "r1.db") == {"r1": 10 * SIZE}
     assert all(is_sound(file) for file in tmp_path.glob("*.db"))
+
+
+def open_and_close(settings: Settings) -> None:
+    """What each process does first."""
+    with open_instance(settings) as instance:
+        assert instance.get_runs() == []
+
+
+def test_processes_that_open_a_new_instance_together(tmp_path: Path) -> None:
+    """Webserver and daemon start at once on a new home: its databases are created once, and open ever after."""
+    fork = multiprocessing.get_context("fork")
+    for number in range(3):
+        settings = load_settings(home=tmp_path / f"home{number}")
+        openers = [fork.Process(target=open_and_close, args=(settings,)) for _ in range(4)]
+        for opener in openers:
+            opener.start()
+        for opener in openers:
+            opener.join()
+        assert [opener.exitcode for opener in openers] == [0, 0, 0, 0]
+        open_and_close(settings)
 
 
 def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:

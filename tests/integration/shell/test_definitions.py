@@ -22,6 +22,15 @@ ASSETS = [
     "backtests/backtest_summary",
     "backtests/backtests",
     "backtests/walk_forward",
+    "live/arbitrage_opportunities",
+    "live/bid_ask_spreads",
+    "live/live_funding",
+    "live/live_opportunities",
+    "live/live_signals",
+    "live/live_tickers",
+    "live/market_structure",
+    "live/order_book",
+    "live/stream_gaps",
     "marts/arbitrage_daily",
     "marts/coverage_daily",
     "marts/crypto_ohlcv",
@@ -30,16 +39,21 @@ ASSETS = [
     "marts/macro_daily",
     "marts/market_structure_daily",
     "marts/ohlcv_daily",
+    "marts/order_book_levels",
     "raw/coin_universe",
     "raw/funding_rates",
     "raw/klines",
     "raw/macro_data",
     "raw/price_points",
+    "sidecar/segments",
     "signals/aggregated_signals",
     "signals/buy_hold_signals",
+    "signals/funding_arbitrage_signals",
+    "signals/market_structure_signals",
     "signals/mean_reversion_signals",
     "signals/momentum_signals",
     "signals/signal_files",
+    "signals/spread_arbitrage_signals",
     "signals/trading_signals",
     "signals/vix_correlation_signals",
     "signals/volume_spike_signals",
@@ -48,18 +62,22 @@ ASSETS = [
     "staging/stg_exchanges__klines",
     "staging/stg_fred__macro_data",
 ]
-FILES_NOT_TABLES = {"signals/signal_files"}
+SIDECAR = "sidecar/segments"  # external: nothing of it is made by Dagster
+WHOLE = {"backtests/backtest_summary"}  # one row for each backtest, written as a whole
+FILES_NOT_TABLES = {"signals/signal_files", SIDECAR}
 JOBS = {
-    "universe",
-    "market",
-    "market_models",
+    "backtests",
+    "expire_landing",
+    "live_hours",
     "macro",
     "macro_models",
-    "sql_models",
-    "signals",
-    "backtests",
-    "walk_forward",
     "maintenance",
+    "market",
+    "market_models",
+    "signals",
+    "sql_models",
+    "universe",
+    "walk_forward",
 }
 SCHEDULES = {
     "universe_hourly": "universe",
@@ -70,6 +88,7 @@ SCHEDULES = {
     "backtests_daily": "backtests",
     "walk_forward_weekly": "walk_forward",
     "maintenance_weekly": "maintenance",
+    "expire_landing_daily": "expire_landing",
 }
 TICK = datetime(2024, 3, 1, 0, 45, tzinfo=UTC)
 
@@ -117,12 +136,12 @@ def test_every_table_shows_its_columns(key: str) -> None:
     assert [column.name for column in columns if not column.description or not column.type] == []
 
 
-@pytest.mark.parametrize("key", ASSETS)
+@pytest.mark.parametrize("key", sorted(set(ASSETS) - {SIDECAR}))
 def test_every_partitioned_asset_takes_a_range_in_one_run(key: str) -> None:
     """Five years of history must not be 1,800 runs."""
     asset = definitions().resolve_assets_def(dg.AssetKey(key.split("/")))
     if asset.partitions_def is None:
-        assert "view" in specs()[key].kinds or key == "backtests/backtest_summary"  # rests on all folds at once
+        assert "view" in specs()[key].kinds or key in WHOLE
     else:
         assert asset.backfill_policy == dg.BackfillPolicy.single_run()
 
@@ -167,6 +186,32 @@ def test_jobs_and_schedules_are_these() -> None:
     assert {schedule.execution_timezone for schedule in found.values()} == {"UTC"}
     assert {schedule.default_status for schedule in found.values()} == {dg.DefaultScheduleStatus.RUNNING}
     assert {job.name for job in definitions().resolve_all_job_defs() if not job.name.startswith("__")} == JOBS
+
+
+def test_the_sensor_starts_the_job_of_the_hours() -> None:
+    """It runs without being switched on by hand, and no job of days has an asset of hours in it."""
+    (sensor,) = definitions().sensors or []
+    assert sensor.job_name == "live_hours"
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    hours = {key for key in ASSETS if key.startswith("live/")}
+    selected = {job: job_assets(job) for job in JOBS - {"maintenance", "expire_landing"}}
+    assert selected.pop("live_hours") == hours
+    assert [job for job, keys in selected.items() if keys & hours] == []
+
+
+def job_assets(job: str) -> set[str]:
+    keys = definitions().resolve_job_def(job).asset_layer.executable_asset_keys
+    return {key.to_user_string() for key in keys}
+
+
+def test_the_sidecar_is_the_origin_of_what_lands() -> None:
+    """It is external, and everything live leads back to it."""
+    graph = definitions().resolve_asset_graph()
+    origin = graph.get(dg.AssetKey(SIDECAR.split("/")))
+    assert not origin.is_materializable
+    landed = {key.to_user_string() for key in origin.child_keys}
+    derived = {"live/arbitrage_opportunities", "live/bid_ask_spreads", "live/market_structure"}
+    assert landed | derived == {key for key in ASSETS if key.startswith("live/")}
 
 
 @pytest.mark.parametrize("job", sorted(JOBS))
@@ -246,7 +291,7 @@ def test_models_and_signals_cover_what_may_have_changed(schedule: str, first: st
 def test_backtests_cover_the_years_of_the_trailing_days() -> None:
     """All strategies in one run; ten days before 1 March lie in the same year."""
     assert ranges("backtests_daily") == [("aggregate|2024", "volume_spike|2024")]
-    assert ranges("walk_forward_weekly")[0][0] == "market_structure"
+    assert ranges("walk_forward_weekly") == [("market_structure", "volume_spike")]
 
 
 def test_a_window_never_begins_before_the_history() -> None:
@@ -255,8 +300,8 @@ def test_a_window_never_begins_before_the_history() -> None:
     assert context_start == [("2021-01-01", "2024-03-01")]
 
 
-def upstream(child: str, parent: str, day: str) -> tuple[str, str]:
-    """First and last day of ``parent`` that a day of ``child`` reads."""
+def upstream(child: str, parent: str, day: str, now: datetime = TICK) -> list[str]:
+    """Days or hours of ``parent`` that a day of ``child`` reads, in order."""
     graph = definitions().resolve_asset_graph()
     child_key, parent_key = (dg.AssetKey(name.split("/")) for name in (child, parent))
     mapping = graph.get_partition_mapping(child_key, parent_key)
@@ -269,13 +314,13 @@ def upstream(child: str, parent: str, day: str) -> tuple[str, str]:
         down.subset_with_partition_keys([day]),
         down,
         up,
-        current_time=TICK,
+        current_time=now,
         dynamic_partitions_store=instance,
     )
-    keys = sorted(
+    assert not result.required_but_nonexistent_subset.get_partition_keys()
+    return sorted(
         str(key).replace("bitcoin|", "").split("|")[0] for key in result.partitions_subset.get_partition_keys()
     )
-    return keys[0], keys[-1]
 
 
 @pytest.mark.parametrize(
@@ -286,11 +331,29 @@ def upstream(child: str, parent: str, day: str) -> tuple[str, str]:
         ("marts/features_daily", "marts/ohlcv_daily", "2023-11-22"),
         ("signals/mean_reversion_signals", "marts/features_daily", "2024-02-20"),
         ("signals/trading_signals", "signals/mean_reversion_signals", "2024-02-20"),
+        ("marts/funding_daily", "raw/funding_rates", "2024-02-20"),
+        ("signals/funding_arbitrage_signals", "marts/funding_daily", "2024-02-14"),
+        ("signals/spread_arbitrage_signals", "marts/arbitrage_daily", "2024-02-20"),
     ],
 )
 def test_a_day_reads_the_days_that_it_needs(child: str, parent: str, first: str) -> None:
-    """The lineage tells what a day rests on: 90 days of bars for features, the day itself elsewhere."""
-    assert upstream(child, parent, "2024-02-20") == (first, "2024-02-20")
+    """The lineage tells what a day rests on: 90 days of bars for features, 7 of funding, the day itself elsewhere."""
+    read = upstream(child, parent, "2024-02-20")
+    assert (read[0], read[-1]) == (first, "2024-02-20")
+
+
+@pytest.mark.parametrize("parent", ["arbitrage_opportunities", "market_structure", "live_funding"])
+def test_a_day_of_live_data_reads_its_hours(parent: str) -> None:
+    """All 24 of a day that is over, those of the running day up to now, and none from before the stream began."""
+    now = datetime(2026, 3, 5, 2, 30, tzinfo=UTC)
+    read = {
+        day: upstream("marts/arbitrage_daily", f"live/{parent}", day, now)
+        for day in ("2025-12-31", "2026-03-04", "2026-03-05")
+    }
+    assert read["2025-12-31"] == []
+    assert (read["2026-03-04"][0], read["2026-03-04"][-1]) == ("2026-03-04-00:00", "2026-03-04-23:00")
+    assert len(read["2026-03-04"]) == 24
+    assert read["2026-03-05"] == [f"2026-03-05-0{hour}:00" for hour in range(3)]
 
 
 def test_both_configurations_name_one_module() -> None:

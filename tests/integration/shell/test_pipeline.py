@@ -16,6 +16,7 @@ from mts_dagster.defs.signals.assets import signal_table
 from mts_dagster.defs.sql_models.assets import project_of
 from mts_dagster.errors import ConfigError, UsageError
 from mts_dagster.instance.home import open_instance
+from mts_dagster.lake import write
 from mts_dagster.lake.provenance import origin_of_rows
 from mts_dagster.lake.shared import session
 from mts_dagster.runs import Days, RunFailedError
@@ -29,7 +30,16 @@ from .conftest import HISTORY, LAST, SIGNAL_DAYS, World, days_back, everything, 
 pytestmark = pytest.mark.xdist_group("shell")
 
 COINS = ["binancecoin", "bitcoin", "ethereum", "tether"]
-STRATEGIES = ["buy_hold", "mean_reversion", "momentum", "vix_correlation", "volume_spike"]
+STRATEGIES = [
+    "buy_hold",
+    "funding_arbitrage",
+    "market_structure",
+    "mean_reversion",
+    "momentum",
+    "spread_arbitrage",
+    "vix_correlation",
+    "volume_spike",
+]
 SOME_DAYS = Days(LAST - timedelta(days=2), LAST)
 
 
@@ -45,11 +55,12 @@ SOME_DAYS = Days(LAST - timedelta(days=2), LAST)
         ("marts.crypto_ohlcv", 51 * 4 * 24 - 1),
         ("marts.ohlcv_daily", 51 * 4 - 1),
         ("marts.features_daily", 51 * 4 - 1),
-        ("signals.trading_signals", 11 * 3 * 5),
+        ("marts.funding_daily", 51 * 3),
+        ("signals.trading_signals", 11 * 3 * 8),
     ],
 )
 def test_every_day_has_its_rows(filled: World, table: str, rows: int) -> None:
-    """51 days, 4 coins of which 3 have perpetuals, settled by 2 venues 3 times a day, 5 strategies over 11 days.
+    """51 days, 4 coins of which 3 have perpetuals, settled by 2 venues 3 times a day, 8 strategies over 11 days.
 
     The last hour of a coin that has samples alone is not over before a later sample says so.
     """
@@ -57,10 +68,11 @@ def test_every_day_has_its_rows(filled: World, table: str, rows: int) -> None:
 
 
 def test_no_table_is_empty(filled: World) -> None:
-    """Every contract and every model has rows after one collection; the live tables are the sidecar's to fill."""
+    """Every contract and every model has rows after one collection; live data is the sidecar's to fill in."""
     tables = filled.rows(
         "select schema_name || '.' || table_name from duckdb_tables() "
-        "where database_name = 'lake' and schema_name not in ('live', 'backtests')"
+        "where database_name = 'lake' and schema_name not in ('live', 'backtests') "
+        "and table_name not in ('arbitrage_daily', 'market_structure_daily')"
     )
     assert [name for (name,) in tables if filled.rows(f"select count(*) from {name}") == [(0,)]] == []
 
@@ -273,6 +285,44 @@ def test_a_strategy_of_ones_own_is_one_file(copied: World, tmp_path: Path) -> No
         ("bitcoin", "long", 0.07)
     ]
     assert world.rows("select count(*) from signals.trading_signals where strategy = 'always_long'") == [(3,)]
+
+
+A_DAY_OF_THE_STREAM = """
+    create temp table seconds as
+    select unnest(generate_series(timestamptz '2024-02-19', timestamptz '2024-02-19 23:59', interval 10 second)) as t;
+    insert into live.market_structure by name
+    select t as timestamp, exchange, 'BTCUSDT' as symbol, 'bitcoin' as coin, 1 as mid, 1 as micro_price,
+        0.4 as imbalance, 1e6 as bid_depth_10bps_usd, 1e6 as ask_depth_10bps_usd, 50 as liquidity_score,
+        t as available_at
+    from seconds, (values ('binance'), ('bybit')) as exchanges(exchange);
+    insert into live.arbitrage_opportunities by name
+    select 'a' || epoch(t) as opportunity_id, 'spread' as kind, 'BTCUSDT' as symbol, 'bitcoin' as coin,
+        'bybit' as buy_exchange, 'binance' as sell_exchange, t as opened_at, t + interval 2 second as expired_at,
+        2000 as lifetime_ms, 2 as update_count, 'gone' as expired_reason, 3 as peak_net_bps, 14 as peak_gross_bps,
+        5 as peak_net_usd, 1 as peak_size_base, 1 as peak_buy_price, 1 as peak_sell_price, 0.5 as confidence,
+        true as feasible, 1 as net_bps_after_1000ms, t + interval 2 second as available_at
+    from seconds where minute(t) % 30 = 0 and second(t) = 0;
+"""
+
+
+def test_a_day_of_the_stream_becomes_decisions(copied: World) -> None:
+    """Stored hours of live data make a day of each model, and the strategies decide on it; the next day is flat."""
+    with session(copied.settings, read_only=False) as con, write(con):
+        con.execute(A_DAY_OF_THE_STREAM)
+    copied.run(lambda bench: compute_signals(bench, SOME_DAYS))
+    assert copied.rows("select coin, hours_covered, lasting_opportunities, net_sum_usd from marts.arbitrage_daily") == [
+        ("bitcoin", 24.0, 48, 240.0)
+    ]
+    query = (
+        "select date::varchar, direction, reason from signals.{}_signals "
+        "where asset = 'bitcoin' and date >= '2024-02-19' order by date"
+    )
+    (spread, unseen) = copied.rows(query.format("spread_arbitrage"))
+    assert spread[:2] == ("2024-02-19", "long")
+    assert spread[2].startswith("buy bybit, sell binance: 48 of 48 spreads left an edge after a second")
+    assert unseen == ("2024-02-20", "flat", "no two exchanges were seen on 2024-02-20")
+    (books, _) = copied.rows(query.format("market_structure"))
+    assert books[1] == "long"
 
 
 def test_a_wrong_config_names_file_field_and_what_is_allowed(filled: World, tmp_path: Path) -> None:

@@ -29,10 +29,11 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 
 
 def test_prepare_makes_the_home_with_its_settings(settings: Settings) -> None:
-    """A fresh folder holds our dagster.yaml, and the folder is what is returned."""
+    """A fresh folder holds our dagster.yaml and Dagster's databases, and the folder is what is returned."""
     assert home.prepare(settings) == settings.dagster_home
     assert "class: BatchingSqliteStorage" in (settings.dagster_home / "dagster.yaml").read_text(encoding="utf-8")
-    assert [file.name for file in settings.dagster_home.iterdir()] == ["dagster.yaml"]
+    names = {path.name for path in settings.dagster_home.iterdir()}
+    assert {"dagster.yaml", "history", "schedules"} <= names
 
 
 def test_prepare_twice_says_and_changes_nothing(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
@@ -183,7 +184,8 @@ def test_a_wrong_edit_is_one_line_that_names_the_file(settings: Settings, text: 
 
 def test_databases_that_cannot_be_opened_are_one_line(settings: Settings) -> None:
     """A file where Dagster wants a folder."""
-    (home.prepare(settings) / "history").write_text("", encoding="utf-8")
+    settings.dagster_home.mkdir(parents=True)
+    (settings.dagster_home / "history").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot open Dagster's databases below") as caught:
         home.open_instance(settings)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Features for strategies: single rows with known numbers, a seeded market, and one from recorded history."""
+"""Tables for strategies: single rows with known numbers, a seeded market, and one from recorded history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mts_dagster.settings import Settings, load_settings
+from mts_dagster.lake.read import DTYPES
+from mts_dagster.settings import REPOSITORY, Settings, load_settings
+from mts_dagster.sql_models import load_project
 from mts_dagster.strategies import FEATURES, Market, Strategy, decide
 
 COINS = ("bitcoin", "ethereum", "binancecoin")
@@ -30,7 +32,40 @@ QUIET: dict[str, float | str | None] = {
     "volume_zscore_30d": 0.0,
 }
 
+# Tables besides the features: what a row of them holds where a test does not say.
+QUIET_TABLES: dict[str, dict[str, object]] = {
+    "funding_daily": {
+        "long_venue": "binance",
+        "short_venue": "bybit",
+        "differential_pct_per_year": 0.0,
+        "long_hours_covered": 24.0,
+        "short_hours_covered": 24.0,
+        "fees_bps": 21.0,
+    },
+    "arbitrage_daily": {
+        "kind": "spread",
+        "hours_covered": 24.0,
+        "opportunities": 0,
+        "lasting_opportunities": 0,
+        "lifetime_median_ms": 900.0,
+        "peak_net_median_bps": 0.5,
+        "best_buy_exchange": "bybit",
+        "best_sell_exchange": "binance",
+    },
+    "market_structure_daily": {
+        "exchange": "binance",
+        "samples": 86_400,
+        "hours_covered": 24.0,
+        "hours_sampled": 24,
+        "hours_bid_heavy": 12,
+        "hours_ask_heavy": 12,
+        "imbalance_mean": 0.0,
+        "liquidity_score_mean": 50.0,
+    },
+}
+
 Rows = Callable[..., pd.DataFrame]
+TableRows = Callable[..., pd.DataFrame]
 DecideOne = Callable[..., "pd.Series[Any]"]
 
 
@@ -53,11 +88,31 @@ def rows() -> Rows:
 
 
 @pytest.fixture(scope="session")
-def decide_one(rows: Rows) -> DecideOne:
-    """Let a strategy decide on one bitcoin row, quiet but for the columns given."""
+def table_rows() -> TableRows:
+    """Build a daily table from what differs from a quiet bitcoin row of 2024-03-01; each is known after its day."""
+    models = load_project(REPOSITORY / "dbt_like_sql").models
 
-    def run(strategy: Strategy[Any], **columns: float | None) -> pd.Series[Any]:
-        market = Market({FEATURES: rows(**{name: [value] for name, value in columns.items()})})
+    def build(name: str, *given: dict[str, object]) -> pd.DataFrame:
+        if not given:
+            columns = models[name].columns
+            return pd.DataFrame({column.name: pd.Series(dtype=DTYPES[column.sql_type]) for column in columns})
+        quiet = {"coin": "bitcoin", "date": "2024-03-01", **QUIET_TABLES[name]}
+        frame = pd.DataFrame([{**quiet, **row} for row in given])
+        return _with_times(frame.assign(date=frame["date"].astype("datetime64[us]")))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def decide_one(rows: Rows, table_rows: TableRows) -> DecideOne:
+    """Let a strategy decide on one bitcoin row, quiet but for the columns given; its other tables are empty."""
+
+    def run(
+        strategy: Strategy[Any], tables: dict[str, pd.DataFrame] | None = None, **columns: float | None
+    ) -> pd.Series[Any]:
+        empty = {name: table_rows(name) for name in strategy.inputs if name != FEATURES}
+        features = rows(**{name: [value] for name, value in columns.items()})
+        market = Market({**empty, **(tables or {}), FEATURES: features})
         decisions = decide(strategy, market, date(2024, 3, 1), date(2024, 3, 2))
         assert len(decisions) == 1
         return decisions.iloc[0]
@@ -98,6 +153,50 @@ def _features(closes: pd.DataFrame, volumes: pd.DataFrame, vix: pd.Series[float]
     return _with_times(pd.concat(parts).reset_index())
 
 
+def _invented_tables(days: pd.DatetimeIndex) -> dict[str, pd.DataFrame]:
+    """Funding, arbitrage and books of every day and coin but some; each has times that are worth a position."""
+    generator = np.random.default_rng(11)
+    index = pd.MultiIndex.from_product([days, COINS], names=["date", "coin"])
+    frame = index.to_frame(index=False)[generator.random(len(index)) > 0.05].reset_index(drop=True)
+    count, wave = len(frame), np.sin(np.arange(len(frame)) / 60)
+    first_cheaper = wave + generator.normal(0, 0.2, count) > 0
+    covered = np.where(generator.random(count) > 0.05, 24.0, 9.0)
+    funding = frame.assign(
+        long_venue=np.where(first_cheaper, "binance", "bybit"),
+        short_venue=np.where(first_cheaper, "bybit", "binance"),
+        differential_pct_per_year=np.abs(wave) * 25 + generator.random(count) * 2,
+        long_hours_covered=covered,
+        short_hours_covered=24.0,
+        fees_bps=21.0,
+    )
+    opportunities = generator.integers(0, 80, count)
+    arbitrage = frame.assign(
+        kind="spread",
+        hours_covered=covered,
+        opportunities=opportunities,
+        lasting_opportunities=opportunities // 2,
+        lifetime_median_ms=900.0,
+        peak_net_median_bps=generator.random(count) * 4,
+        best_buy_exchange="bybit",
+        best_sell_exchange="binance",
+    )
+    books = [
+        frame.assign(
+            exchange=exchange,
+            samples=generator.integers(40_000, 86_400, count),
+            hours_covered=covered,
+            hours_sampled=24,
+            hours_bid_heavy=np.where(wave > 0, 20, 4),
+            hours_ask_heavy=np.where(wave > 0, 4, 20),
+            imbalance_mean=np.clip(wave * 0.6 + generator.normal(0, 0.1, count), -1, 1),
+            liquidity_score_mean=generator.random(count) * 80,
+        )
+        for exchange in ("binance", "bybit")
+    ]
+    tables = {"funding_daily": funding, "arbitrage_daily": arbitrage, "market_structure_daily": pd.concat(books)}
+    return {name: _with_times(table) for name, table in tables.items()}
+
+
 @pytest.fixture(scope="session")
 def market() -> Market:
     """A seeded market of 300 days in which every strategy finds days to trade."""
@@ -109,7 +208,7 @@ def market() -> Market:
     volumes = pd.DataFrame(generator.lognormal(20, 0.8, (300, 3)), days, list(COINS))
     fear = shock[:, 0] * np.repeat([-0.25, -0.25, 0.25], 100) + generator.normal(0, 0.005, 300)
     vix = pd.Series(22 * np.exp(np.cumsum(fear)), days)
-    return Market({FEATURES: _features(closes, volumes, vix)})
+    return Market({FEATURES: _features(closes, volumes, vix), **_invented_tables(days)})
 
 
 @pytest.fixture(scope="session")

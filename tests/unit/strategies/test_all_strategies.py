@@ -20,8 +20,22 @@ from mts_dagster.strategies.testing import assert_sound
 DecideOne = Callable[..., "pd.Series[Any]"]
 
 STRATEGIES = load_strategies(load_settings(strategy_folders=()))
-DELIVERED = ("buy_hold", "mean_reversion", "momentum", "vix_correlation", "volume_spike")
+DELIVERED = (
+    "buy_hold",
+    "funding_arbitrage",
+    "market_structure",
+    "mean_reversion",
+    "momentum",
+    "spread_arbitrage",
+    "vix_correlation",
+    "volume_spike",
+)
+HEDGED = {"funding_arbitrage", "spread_arbitrage"}
 each_strategy = pytest.mark.parametrize("name", list(STRATEGIES))
+# No recording holds the funding or the books of two exchanges over a long time.
+of_recorded_tables = pytest.mark.parametrize(
+    "name", [name for name in STRATEGIES if STRATEGIES[name].inputs == (FEATURES,)]
+)
 
 maybe = st.none()
 percent = st.floats(-99, 500)
@@ -43,9 +57,47 @@ feature_rows = st.lists(
 )
 
 
+hours = st.floats(0, 24)
+table_values: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "funding_daily": {
+        "long_venue": st.just("binance"),
+        "short_venue": st.just("bybit"),
+        "differential_pct_per_year": st.floats(0, 1000),
+        "long_hours_covered": hours,
+        "short_hours_covered": hours,
+        "fees_bps": st.floats(0, 100),
+    },
+    "arbitrage_daily": {
+        "kind": st.just("spread"),
+        "hours_covered": hours,
+        "opportunities": st.integers(200, 300),
+        "lasting_opportunities": st.integers(0, 200),
+        "lifetime_median_ms": st.floats(0, 1e7),
+        "peak_net_median_bps": st.floats(-50, 50),
+        "best_buy_exchange": st.just("bybit"),
+        "best_sell_exchange": st.just("binance"),
+    },
+    "market_structure_daily": {
+        "exchange": st.just("binance"),
+        "samples": st.integers(1, 86_400),
+        "hours_covered": hours,
+        "hours_sampled": st.just(24),
+        "hours_bid_heavy": st.integers(0, 24),
+        "hours_ask_heavy": st.integers(0, 24),
+        "imbalance_mean": st.floats(-1, 1),
+        "liquidity_score_mean": st.floats(0, 100),
+    },
+}
+
+
 def test_the_delivered_strategies_are_found() -> None:
     """Each is there by its name, in alphabetical order."""
     assert tuple(STRATEGIES) == DELIVERED
+
+
+def test_the_hedged_strategies_say_so() -> None:
+    """Everything else is a bet on the coin's price."""
+    assert {name for name, strategy in STRATEGIES.items() if strategy.hedged} == HEDGED
 
 
 @each_strategy
@@ -54,7 +106,7 @@ def test_it_is_sound_on_a_seeded_market(name: str, market: Market) -> None:
     assert_sound(STRATEGIES[name], market, date(2024, 2, 5), date(2024, 10, 20), cuts=12)
 
 
-@each_strategy
+@of_recorded_tables
 def test_it_is_sound_on_recorded_history(name: str, recorded_market: Market) -> None:
     """The same on BTC, ETH and BNB with VIX, 2024-02 to 2025-06."""
     assert_sound(STRATEGIES[name], recorded_market, date(2024, 2, 10), date(2025, 7, 1), cuts=12)
@@ -70,10 +122,10 @@ def test_it_trades_on_the_seeded_market(name: str, market: Market) -> None:
 
 
 @each_strategy
-@given(rows=feature_rows)
+@given(rows=feature_rows, data=st.data())
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_confidence_and_size_stay_within_bounds(name: str, rows: list[dict[str, Any]]) -> None:
-    """Whatever the features are: confidence 0..1, size 0..maximum, nothing when flat, no NaN in a reason."""
+def test_confidence_and_size_stay_within_bounds(name: str, rows: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Whatever the tables hold: confidence 0..1, size 0..maximum, nothing when flat, no NaN in a reason."""
     strategy = STRATEGIES[name]
     frame = pd.DataFrame(rows).astype("float64")
     frame = frame.assign(
@@ -81,7 +133,11 @@ def test_confidence_and_size_stay_within_bounds(name: str, rows: list[dict[str, 
         date=pd.date_range("2024-01-01", periods=len(frame), unit="us"),
         available_at=pd.date_range("2024-01-02 00:01", periods=len(frame), unit="us", tz="UTC"),
     )
-    signals = strategy.signals(strategy.analyse(Market({FEATURES: frame})))
+    tables = {FEATURES: frame}
+    for table in strategy.inputs[1:]:
+        drawn = data.draw(st.lists(st.fixed_dictionaries(table_values[table]), min_size=1, max_size=len(frame)))
+        tables[table] = pd.DataFrame(drawn).assign(**frame[["coin", "date", "available_at"]].head(len(drawn)))
+    signals = strategy.signals(strategy.analyse(Market(tables)))
     largest = getattr(strategy.config, "max_position_size", 1.0)
     flat = signals["direction"] == "flat"
     assert len(signals) == len(frame)
@@ -89,7 +145,7 @@ def test_confidence_and_size_stay_within_bounds(name: str, rows: list[dict[str, 
     assert signals["position_size"].between(0, largest).all()
     assert np.array_equal(signals["position_size"] == 0, flat)
     assert (signals.loc[flat, "confidence"] == 0).all()
-    assert not signals["reason"].str.contains("nan").any()
+    assert not signals["reason"].str.contains(r"\bnan\b").any()
 
 
 @each_strategy

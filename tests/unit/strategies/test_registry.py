@@ -57,7 +57,17 @@ def test_a_strategy_of_ones_own_is_a_file_and_a_json_beside_it(tmp_path: Path) -
     (tmp_path / "dip.py").write_text(OWN)
     (tmp_path / "dip.json").write_text('{"assets": ["solana"], "drawdown_above_pct": 30.0}')
     strategies = load_strategies(with_folder(tmp_path))
-    assert list(strategies) == ["buy_hold", "dip", "mean_reversion", "momentum", "vix_correlation", "volume_spike"]
+    assert list(strategies) == [
+        "buy_hold",
+        "dip",
+        "funding_arbitrage",
+        "market_structure",
+        "mean_reversion",
+        "momentum",
+        "spread_arbitrage",
+        "vix_correlation",
+        "volume_spike",
+    ]
     assert strategies["dip"].config.assets == ("solana",)
     assert strategies["dip"].parameters()[0].value == 30.0
     assert strategies["dip"].description == "Long while a coin is well below its 90-day high."

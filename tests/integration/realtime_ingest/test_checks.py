@@ -1,0 +1,142 @@
+"""What the checks of the live tables find, and what expiry deletes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from mts_dagster.defs.realtime.checks import books_are_whole, newest_ended_hour, uncovered
+from mts_dagster.instance.home import open_instance
+from mts_dagster.lake.shared import session
+from mts_dagster.live.expiry import Expired, expire
+from mts_dagster.live.tables import LANDED, ORDER_BOOK
+from mts_realtime.landing import list_segments
+
+from .conftest import HOUR, LATER, ONE_HOUR, World, at, book_row, funding_row, gap_row
+
+pytestmark = pytest.mark.xdist_group("realtime_ingest")
+
+BIDS, ASKS = [(99.0, 2.0), (98.0, 1.0)], [(101.0, 3.0), (102.0, 1.0)]
+STEP = timedelta(seconds=600)
+
+
+BROKEN = {
+    "crossed": ([(101.0, 1.0)], ASKS),
+    "bids rise": ([(98.0, 1.0), (99.0, 2.0)], ASKS),
+    "asks fall": (BIDS, [(102.0, 1.0), (101.0, 1.0)]),
+    "price twice": (BIDS, [(101.0, 1.0), (101.0, 2.0)]),
+    "no size": (BIDS, [(101.0, 0.0)]),
+    "negative price": ([(99.0, 1.0), (-1.0, 1.0)], ASKS),
+}
+
+
+def test_broken_books_are_found(world: World) -> None:
+    """Each kind of broken book among whole ones, one-sided ones included, is counted and named."""
+    world.land("order_book", [book_row(1, "binance", BIDS, ASKS), book_row(2, "binance", BIDS, [])])
+    world.bring_in()
+    assert checked(world).passed
+    world.land("order_book", [book_row(3 + n, "binance", *sides) for n, sides in enumerate(BROKEN.values())])
+    world.bring_in()
+    found = checked(world)
+    assert not found.passed
+    assert found.metadata["broken_books"].value == len(BROKEN)
+    assert "binance BTCUSDT at 2026-11-20 13:00:03" in str(found.description)
+
+
+def checked(world: World) -> dg.AssetCheckResult:
+    found = books_are_whole(settings=world.settings)
+    assert isinstance(found, dg.AssetCheckResult)
+    return found
+
+
+def test_what_is_neither_stored_nor_declared_is_counted(world: World) -> None:
+    """A grid of ten minutes: stored at 0 and 10, declared lost from 15 to 35, nothing at 40 and 50.
+
+    The gap was still open at the end of the hour: its row came with the next hour, and covers 50 as well.
+    """
+    world.land("order_book", [book_row(minute * 60, "binance", BIDS, ASKS) for minute in (0, 10)])
+    world.land("gaps", [gap_row(15 * 60, 35 * 60)])
+    world.bring_in("order_book", "stream_gaps")
+    with session(world.settings, read_only=False) as con:
+        assert uncovered(con, ORDER_BOOK, HOUR, STEP) == [("binance", "BTCUSDT", 2, at(2400), at(3000))]
+    world.land("gaps", [gap_row(45 * 60, 65 * 60)])
+    world.bring_in("stream_gaps", hour=HOUR + ONE_HOUR)
+    with session(world.settings, read_only=False) as con:
+        assert uncovered(con, ORDER_BOOK, HOUR, STEP) == [("binance", "BTCUSDT", 1, at(2400), at(2400))]
+
+
+def test_a_market_is_expected_from_its_first_row_on(world: World) -> None:
+    """A symbol added at 13:40 owes nothing before; one that vanished at 12:50 owes the whole hour."""
+    world.land("order_book", [book_row(minute * 60, "bybit", BIDS, ASKS) for minute in (40, 50)])
+    world.land("order_book", [book_row(-600, "binance", BIDS, ASKS)])
+    world.bring_in()
+    world.bring_in(hour=HOUR - ONE_HOUR)
+    with session(world.settings, read_only=False) as con:
+        assert uncovered(con, ORDER_BOOK, HOUR, STEP) == [("binance", "BTCUSDT", 6, at(0), at(3000))]
+
+
+def test_the_running_hour_is_not_judged(world: World) -> None:
+    """At 14:04 the hour of 13 may still be on its way, at 14:06 it is judged."""
+    world.land("order_book", [book_row(second, "binance", BIDS, ASKS) for second in (-1, 0, 3601)])
+    for hour in (-1, 0, 1):
+        world.bring_in(hour=HOUR + hour * ONE_HOUR)
+    with session(world.settings, read_only=False) as con:
+        judged = [newest_ended_hour(con, ORDER_BOOK.table, at(3600 + minutes * 60)) for minutes in (4, 6)]
+    assert judged == [HOUR - ONE_HOUR, HOUR]
+
+
+def test_a_run_stores_what_its_checks_found(world: World) -> None:
+    """A damaged segment and 3,597 seconds without a book are warnings on their own assets; the run is green."""
+    (bad, _) = [
+        *world.land("funding", [funding_row(1, "binance", 0.0001)]),
+        *world.land("order_book", [book_row(2, "binance", BIDS, ASKS)]),
+    ]
+    bad.write_bytes(b"")
+    run_id = world.run()
+    with open_instance(world.settings) as instance:
+        records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+        judged = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in records]
+    found = {f"{data.asset_key.path[-1]}.{data.check_name}": data for data in judged}
+    assert len(found) == 3 + len(LANDED)
+    failed = sorted(name for name, data in found.items() if not data.passed)
+    coverage, damage = "order_book.every_sample_is_stored_or_declared_missing", "live_funding.no_damaged_segments"
+    assert failed == [damage, coverage]
+    assert {found[name].severity for name in failed} == {dg.AssetCheckSeverity.WARN}
+    assert bad.name in str(found[damage].description)
+    assert found[coverage].metadata["missing_samples"].value == 3597
+
+
+def test_expiry_deletes_old_segments_that_are_stored(world: World) -> None:
+    """Three days after their hour; the hour after, younger by one, stays."""
+    world.land("order_book", [book_row(second, "binance", BIDS, ASKS) for second in (1, 3601)])
+    world.land("gaps", [gap_row(1, 2)])
+    for hour in (0, 1):
+        world.bring_in("order_book", "stream_gaps", hour=HOUR + hour * ONE_HOUR)
+    before = world.stored()
+    assert expire(world.settings, HOUR + timedelta(days=3)) == Expired(0, ())
+    assert expire(world.settings, HOUR + timedelta(days=3) + ONE_HOUR) == Expired(2, ())
+    assert [segment.hour for segment in list_segments(world.landing, "order_book")] == ["2026-11-20-14"]
+    assert list_segments(world.landing, "gaps") == []
+    assert world.stored() == before
+
+
+def test_expiry_keeps_what_is_not_stored(world: World) -> None:
+    """An hour that was never ingested, and one with a segment that came after its ingest, stay and are named."""
+    world.land("order_book", [book_row(1, "binance", BIDS, ASKS)])
+    world.land("funding", [funding_row(1, "binance", 0.0001)])
+    world.bring_in()
+    (late,) = world.land("order_book", [book_row(2, "binance", BIDS, ASKS)])
+    done = expire(world.settings, LATER + timedelta(days=30))
+    assert done == Expired(0, ("order_book 2026-11-20-13", "funding 2026-11-20-13"))
+    assert late.exists()
+
+
+def test_expiry_does_not_trust_a_file_that_it_cannot_read(world: World) -> None:
+    """Damaged after its ingest: no proof, no deletion; the next run of the hour puts it aside."""
+    (path,) = world.land("order_book", [book_row(1, "binance", BIDS, ASKS)])
+    world.bring_in()
+    path.write_bytes(b"")
+    assert expire(world.settings, LATER + timedelta(days=30)).kept == ("order_book 2026-11-20-13",)
+    assert path.exists()
