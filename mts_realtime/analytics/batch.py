@@ -188,7 +188,7 @@ def spread_opportunities(
         step_ns: Grid of the samples.
     """
     ended: list[Opportunity] = []
-    for buy, sell in permutations(markets, 2):
+    for buy, sell in permutations([books for books in markets if len(books.timestamp_ns)], 2):
         watch = _PairWatch(symbol, buy, sell, fees_bps, limits, step_ns)
         ended += watch.run(span)
     return sorted(ended, key=lambda life: (life.opened_ns, life.buy_exchange, life.sell_exchange))
@@ -260,8 +260,8 @@ class _PairWatch:
 def _places(times: Times, wanted: Times) -> NDArray[np.int64]:
     """Position of each wanted time, -1 where it is missing."""
     found = np.searchsorted(times, wanted)
-    inside = np.minimum(found, max(len(times) - 1, 0))
-    return np.where(times[inside] == wanted, inside, -1) if len(times) else np.full(len(wanted), -1)
+    inside = np.minimum(found, len(times) - 1)
+    return np.where(times[inside] == wanted, inside, -1)
 
 
 def _side(books: Books, prices: FloatArray, sizes: FloatArray, row: int, fee_bps: float) -> Side:

@@ -25,9 +25,11 @@ from mts_dagster.instance.home import open_instance
 from mts_dagster.lake.maintenance import maintain
 from mts_dagster.lake.shared import session
 from mts_dagster.research.pins import pinned_snapshots
-from mts_dagster.runs import Days, RunFailedError, run_members, run_strategy_years
+from mts_dagster.research.subject import subject_named
+from mts_dagster.research.tuning import space_of
+from mts_dagster.runs import RunFailedError, run_members, run_strategy_years
 from mts_dagster.settings import get_settings
-from mts_dagster.workbench import Workbench, compute_signals, run_backtests
+from mts_dagster.workbench import Workbench, run_backtests
 
 from .conftest import LAST, World, settings_of
 
@@ -234,11 +236,11 @@ def test_a_fold_again_replaces_its_rows(copied: World) -> None:
 
 def test_parameters_are_walked_forward(copied: World) -> None:
     """Folds follow each other with purged bars between training and test; every trial is counted."""
-    copied.run(
-        lambda bench: (
-            run_members(bench.definitions, bench.instance, "walk_forward", "mean_reversion", "mean_reversion") and None
-        )
-    )
+
+    def walk(bench: Workbench) -> None:
+        run_members(bench.definitions, bench.instance, "walk_forward", "mean_reversion", "mean_reversion")
+
+    copied.run(walk)
     rows = copied.rows(
         "select fold, train_end, test_start, test_end, trials, all_trials from backtests.walk_forward "
         "where strategy = 'mean_reversion' order by fold"
@@ -253,13 +255,19 @@ def test_parameters_are_walked_forward(copied: World) -> None:
 
 
 def test_a_day_alone_equals_the_day_in_a_range(copied: World) -> None:
-    """Whatever was stored before it: the portfolio is replayed from the first day on."""
+    """Whatever was stored before it, and in whatever order: the portfolio is replayed from the first day on."""
     query = "select * from signals.aggregated_signals order by date, asset"
     whole = copied.rows(query)
     copied.write("delete from signals.aggregated_signals")
-    for back in (2, 10, 0, 5, 1, 3, 4, 6, 7, 8, 9):
-        day = LAST - timedelta(days=back)
-        copied.run(lambda bench, day=day: compute_signals(bench, Days(day, day)))  # type: ignore[misc]
+
+    def days_alone(bench: Workbench) -> None:
+        asset = bench.definitions.resolve_assets_def(dg.AssetKey(["signals", "aggregated_signals"]))
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        for back in (2, 10, 0, 5, 1, 3, 4, 6, 7, 8, 9):
+            day = f"{LAST - timedelta(days=back):%Y-%m-%d}"
+            dg.materialize([asset], partition_key=day, run_config=quiet)
+
+    copied.run(days_alone)
     assert copied.rows(query) == whole
     assert len(whole) == 11 * 3
 
@@ -349,15 +357,18 @@ def test_the_comparison_reads_well(mts: Mts) -> None:
 
 
 def test_a_search_is_held_against_its_best(mts: Mts, tmp_path: Path) -> None:
-    """Nine windows by two thresholds... every trial counts, the best is what the table says, the map is drawn."""
-    said = mts("optimize", "--strategy", "momentum", *WINDOW, "--parameters", "window_days", "long_above_pct",
+    """Every set is a trial, the best is what the run was made with, the map is drawn."""
+    said = mts("optimize", "--strategy", "mean_reversion", *WINDOW, "--parameters", "vix_above", "drawdown_above_pct",
                "--method", "grid", "--folds", "2", "--report", str(tmp_path / "map.html"), "--json")  # fmt: skip
+    assert said.code == 0, said.err
     found = said.document
-    assert said.code == 0
-    assert found["trials"] == 12 * 9
-    assert found["run"]["metrics"]["trials"] == 12 * 9
+    strategy = subject_named("mean_reversion", get_settings()).strategy
+    assert strategy is not None
+    space = space_of(strategy, ["vix_above", "drawdown_above_pct"])
+    assert found["trials"] == len(space["vix_above"]) * len(space["drawdown_above_pct"])
+    assert found["run"]["metrics"]["trials"] == found["trials"]
     assert found["run"]["metrics"]["deflated_sharpe"] <= found["run"]["metrics"]["probabilistic_sharpe"]
-    assert found["run"]["config"]["window_days"] == found["best"]["window_days"]
+    assert found["run"]["config"]["vix_above"] == found["best"]["vix_above"]
     assert found["run"]["metrics"]["sharpe"] == pytest.approx(found["stability"]["best"])
     assert len(found["walk_forward"]) == 2
     assert "sharpe over parameters" in (tmp_path / "map.html").read_text(encoding="utf-8")
@@ -368,6 +379,8 @@ def test_a_search_by_chance_is_repeatable(mts: Mts) -> None:
     ask = ("optimize", "--strategy", "volume_spike", *WINDOW, "--trials", "12", "--seed", "3", "--json")
     first, second = mts(*ask).document, mts(*ask).document
     assert first["trials"] == 12
+    for found in (first, second):
+        del found["run"]["lake_snapshot"]  # storing the first run made a newer one
     assert first == second
 
 
@@ -429,8 +442,11 @@ def test_a_stored_fold_is_reproduced(mts: Mts) -> None:
 
 def test_a_tuned_run_is_reproduced_with_its_own_config(mts: Mts) -> None:
     """Parameters, assets, capital and the number of trials come from the stored row, not from today's files."""
-    best = mts("optimize", "--strategy", "momentum", "--symbols", "bitcoin", *WINDOW, "--trials", "6", "--capital",
-               "1234", "--json").document["run"]  # fmt: skip
+    said = mts("optimize", "--strategy", "mean_reversion", "--symbols", "bitcoin", "ethereum", *WINDOW, "--trials",
+               "24", "--capital", "1234", "--json")  # fmt: skip
+    assert said.code == 0, said.err
+    best = said.document["run"]
+    assert best["metrics"]["start_equity_usd"] == 1234.0
     found = mts("reproduce", best["run_id"], "--json")
     assert found.code == 0
     assert found.document["differences"] == []
@@ -483,11 +499,11 @@ def test_the_maintenance_job_keeps_what_runs_refer_to(copied: World, mts: Mts) -
     """The job asks for the pins by itself."""
     run = mts("backtest", "--symbols", "bitcoin", *WINDOW, "--strategy", "momentum", "--json", world=copied).document
     old = copied.settings.model_copy(update={"snapshot_keep_days": 1e-9, "file_keep_days": 1e-9})
-    World(copied.simulator, old).run(
-        lambda bench: (
-            bench.definitions.resolve_job_def("maintenance").execute_in_process(instance=bench.instance) and None
-        )
-    )
+
+    def maintenance(bench: Workbench) -> None:
+        bench.definitions.resolve_job_def("maintenance").execute_in_process(instance=bench.instance)
+
+    World(copied.simulator, old).run(maintenance)
     with session(copied.settings) as con:
         kept = {snapshot for (snapshot,) in con.execute("select snapshot_id from lake.snapshots()").fetchall()}
     assert run["lake_snapshot"] in kept

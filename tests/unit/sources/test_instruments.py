@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mts_dagster.sources import binance, bybit
-from mts_dagster.sources.instruments import NEVER, Instrument, InstrumentList, split_multiplier
+from mts_dagster.sources.instruments import NEVER, Instrument, InstrumentList, coin_of, split_multiplier
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -146,3 +146,27 @@ def test_recorded_binance_list(recordings: Path) -> None:
     assert perpetuals["BTCUSDT"] == Instrument(
         "binance", "BTCUSDT", "BTC", "USDT", tick_size=0.01, qty_step=0.001, min_notional=5.0, is_trading=True
     )
+
+
+@pytest.mark.parametrize(
+    ("symbol", "coin"),
+    [
+        ("BTCUSDT", "bitcoin"),
+        ("1000SHIBUSDT", "shiba-inu"),
+        ("FETUSDT", "fetch-ai"),
+        ("RENDERUSDT", "render-token"),
+        ("RNDRUSDT", None),
+        ("1INCHUSDT", "1inch"),
+        ("WBTCUSDT", None),
+        ("NEWUSDT", None),
+        ("BTCUSDC", None),
+    ],
+)
+def test_a_perpetual_leads_back_to_its_coin(symbol: str, coin: str | None) -> None:
+    """By the alias table as of today, then by ticker; a coin that the table keeps apart is never matched by ticker."""
+    assert coin_of(symbol, NOW, {"1INCH": "1inch", "WBTC": "wrapped-bitcoin", "BTC": "an-impostor"}) == coin
+
+
+def test_a_former_name_leads_back_while_it_was_in_use() -> None:
+    """RNDR until July 2024."""
+    assert coin_of("RNDRUSDT", datetime(2024, 1, 1, tzinfo=UTC), {}) == "render-token"
