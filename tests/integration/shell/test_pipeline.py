@@ -130,7 +130,7 @@ def test_signal_files_have_the_published_shape(filled: World) -> None:
     wanted = {"strategy", "asset", "signal", "confidence", "position_size", "risk_level"}
     assert all(wanted <= set(signal) for signal in document["signals"])
     assert {signal["signal"] for signal in document["signals"]} <= {"LONG", "SHORT", "FLAT"}
-    assert sorted({signal["strategy"] for signal in document["signals"]}) == STRATEGIES
+    assert sorted({signal["strategy"] for signal in document["signals"]}) == ["aggregate", *STRATEGIES]
     assert (folder / "latest.json").read_text() == (folder / "signals_2024-02-20.json").read_text()
 
 
