@@ -30,7 +30,7 @@ test: $(STAMP) ## Format, lint, types, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy mts_dagster mts_realtime mts_simulator tests benchmarks --exclude stock_backfill
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 format: $(STAMP) ## Put the code into the house's form
 	$(BIN)/ruff format .
