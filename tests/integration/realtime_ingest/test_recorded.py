@@ -41,7 +41,7 @@ def land(world: World, frames: list[tuple[int, bytes]]) -> None:
     settings = load_settings(home=world.settings.home, exchanges=("bybit",), symbols=SYMBOLS, bybit_depth=200)
     pipeline = Pipeline(settings, build_exchanges(settings), frames[0][0])
     writer = SegmentWriter(settings.landing_dir, settings.landing_buffer_rows)
-    pipeline.on_batch = writer.write
+    pipeline.on_batch = lambda batch: None if writer.write(batch) else pytest.fail(writer.problem)
     instruments = [
         Instrument(
             exchange="bybit",
