@@ -151,7 +151,7 @@ def ingest_landing(bench: Workbench) -> int:
     )
     found = look(bench.settings.landing_dir, Memory(), datetime.now(UTC), rules)
     due = [hour for hour in found.due if not was_ingested(bench.instance, hour.content)]
-    bench.console.print(f"live data, {len(due)} hours of {bench.settings.landing_dir}", highlight=False)
+    bench.console.print(f"live data, {len(due)} hour(s) of {bench.settings.landing_dir}", highlight=False)
     for hour in due:
         with bench.step(f"{hour.hour:%Y-%m-%d %H:00} UTC, {hour.segments} segments"):
             run_hour(bench.definitions, bench.instance, hour.hour, hour.content)

@@ -67,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 well, 1 failed, 2 a wrong setting."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.INFO, format="%(name)s: %(message)s", handlers=[RichHandler(console=console, show_path=False)]
-    )
+    if console.is_terminal:
+        drawn = RichHandler(console=console, show_path=False)
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", handlers=[drawn])
+    else:  # one line an entry, for files and service managers
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pyrate_limiter").setLevel(logging.WARNING)
     overrides = {name: tuple(value) for name in ("exchanges", "symbols") if (value := getattr(options, name))}
     try:

@@ -155,6 +155,20 @@ def health_report(sidecar: Sidecar) -> dict[str, Any]:
     }
 
 
+def health_line(report: Mapping[str, Any]) -> str:
+    """The report of ``health_report`` in one line, for logs."""
+    exchanges = ", ".join(
+        f"{name} {state['live']} of {state['topics']} topics live"
+        + (f" ({state['problem']})" if state["problem"] else "")
+        for name, state in report["exchanges"].items()
+    )
+    landing = f"; {report['landing_problem']}, {report['waiting_rows']} rows wait" if report["landing_problem"] else ""
+    return (
+        f"{report['status']}: {exchanges}; {report['open_gaps']} gaps open; {report['inbox_frames']} frames wait; "
+        f"lag p99 {report['lag_p99_s'] * 1000:g} ms{landing}"
+    )
+
+
 def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> Metric:
     family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
     for key, value in values.items():

@@ -25,7 +25,7 @@ from mts_realtime.feed import Feed
 from mts_realtime.gaps import GapReason
 from mts_realtime.inbox import Inbox
 from mts_realtime.landing import remove_temporaries
-from mts_realtime.metrics import health_report, render_metrics
+from mts_realtime.metrics import health_line, health_report, render_metrics
 from mts_realtime.pipeline import Pipeline
 from mts_realtime.quarantine import Quarantine
 from mts_realtime.redis_sink import RedisSink
@@ -150,7 +150,7 @@ class Sidecar:
         """One line a minute for whoever reads logs."""
         while True:
             await asyncio.sleep(_HEALTH_PAUSE_S)
-            log.info("health: %s", health_report(self))
+            log.info("health %s", health_line(health_report(self)))
 
     # Life
 

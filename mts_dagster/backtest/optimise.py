@@ -124,10 +124,10 @@ def one_step_from(place: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _mean_around(place: tuple[int, ...], scores: Mapping[tuple[int, ...], float]) -> float:
-    """Return the mean score of a place and those beside it that have one; minus infinity without an own score."""
+    """Return the mean score of a place, counted twice, and those beside it; minus infinity without an own score."""
     if place not in scores:
         return -math.inf
-    found = [scores[near] for near in (place, *one_step_from(place)) if near in scores]
+    found = [scores[near] for near in (place, place, *one_step_from(place)) if near in scores]
     return sum(found) / len(found)
 
 

@@ -63,6 +63,21 @@ def test_vix_is_filled_forward_by_availability_only(chain: Chain, shared_data: P
     assert stored["value"].tolist() == expected
 
 
+@pytest.mark.parametrize("coin", COINS)
+def test_funding_is_that_of_the_recordings(chain: Chain, shared_data: Path, coin: str) -> None:
+    """Every recorded settlement up to the last day, to the last digit; only the first has no interval."""
+    recorded = pd.read_csv(shared_data / "funding" / f"binance_usdm_{SYMBOLS[coin]}USDT_funding_2025-2026.csv")
+    recorded = recorded[recorded["funding_time"] < "2025-07-01"]
+    stored = chain.con.execute(
+        "select settled_at, funding_rate, interval_hours from funding_rates "
+        "where coin = ? and settled_at < '2025-07-01' order by settled_at",
+        [coin],
+    ).df()
+    assert stored["settled_at"].tolist() == pd.to_datetime(recorded["funding_time"], utc=True).tolist()
+    assert stored["funding_rate"].tolist() == recorded["funding_rate"].tolist()
+    assert stored["interval_hours"].fillna(-1).tolist() == [-1.0] + [8.0] * (len(recorded) - 1)
+
+
 def expected_correlation(shared_data: Path, coin: str, day: pd.Timestamp) -> float | None:
     """Correlation of the last 30 steps between VIX observations known at the decision, by numpy."""
     closes = daily_futures(shared_data, coin)["close"]

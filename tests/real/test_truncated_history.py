@@ -12,6 +12,7 @@ from mts_dagster.defs.signals.assets import signal_table
 from mts_dagster.defs.sql_models.assets import project_of
 from mts_dagster.lake import write
 from mts_dagster.lake.shared import session
+from mts_dagster.live.tables import LIVE_TABLES
 from mts_dagster.runs import Days
 from mts_dagster.schemas import TABLES
 from mts_dagster.settings import Settings
@@ -37,7 +38,9 @@ def cut_off(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     )
     strategies = load_strategies(settings).values()
     prepare_lake(
-        settings, project_of(settings), {**TABLES, **{table.name: table for table in map(signal_table, strategies)}}
+        settings,
+        project_of(settings),
+        {**TABLES, **LIVE_TABLES, **{table.name: table for table in map(signal_table, strategies)}},
     )
     with session(settings, read_only=False) as con, write(con):
         for table in RAW:

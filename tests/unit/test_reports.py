@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
 
-from mts_dagster.reports import _distinct, _plain, _shown, print_rows
+import mts_dagster.definitions  # noqa: F401 - registers the contracts of all tables
+from mts_dagster.defs.resources import prepare_lake
+from mts_dagster.defs.sql_models.assets import project_of
+from mts_dagster.live.tables import LIVE_TABLES
+from mts_dagster.reports import (
+    _distinct,
+    _plain,
+    _shown,
+    print_backtests,
+    print_opportunities,
+    print_rows,
+    print_signals,
+)
+from mts_dagster.schemas import TABLES
+from mts_dagster.settings import Settings, load_settings
+
+
+@pytest.fixture(scope="module")
+def empty_lake(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A lake with all tables of Python, and no row."""
+    settings = load_settings(home=tmp_path_factory.mktemp("empty") / "home")
+    prepare_lake(settings, project_of(settings), TABLES | LIVE_TABLES)
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -79,3 +102,19 @@ def test_an_empty_answer_has_its_columns(capsys: pytest.CaptureFixture[str]) -> 
     """No rows are an answer too."""
     print_rows(["coin", "close"], [])
     assert "coin" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("show", "told"),
+    [
+        (print_signals, "no signals yet"),
+        (print_opportunities, "no arbitrage opportunities yet"),
+        (print_backtests, "no backtests yet"),
+    ],
+)
+def test_an_empty_lake_is_told_in_a_line(
+    show: Callable[[Settings], None], told: str, empty_lake: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables without rows are no error and no empty frame of lines."""
+    show(empty_lake)
+    assert capsys.readouterr().out == f"{told}\n"

@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from mts_dagster.cli import parse_day, parse_days, repeat_lists, split_list
+from mts_dagster.arguments import parse_day, repeat_lists, split_list
+from mts_dagster.cli import parse_days
 from mts_dagster.errors import UsageError
 from mts_dagster.runs import Days, range_tags
 

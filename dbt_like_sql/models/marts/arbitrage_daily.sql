@@ -23,12 +23,12 @@ book_minutes as (
     select
         'spread' as kind,
         coin,
-        date_trunc('minute', timestamp) as minute,
+        {{ epoch_minute('timestamp') }} as minute,
         max(available_at) as available_at
     from {{ source('live', 'market_structure') }}
     where coin is not null
-    group by coin, date_trunc('minute', timestamp)
-    having count(distinct exchange) > 1
+    group by coin, {{ epoch_minute('timestamp') }}
+    having min(exchange) <> max(exchange)
 
 ),
 
@@ -37,12 +37,12 @@ funding_minutes as (
     select
         'funding' as kind,
         coin,
-        date_trunc('minute', timestamp) as minute,
+        {{ epoch_minute('timestamp') }} as minute,
         max(available_at) as available_at
     from {{ source('live', 'live_funding') }}
     where coin is not null
-    group by coin, date_trunc('minute', timestamp)
-    having count(distinct exchange) > 1
+    group by coin, {{ epoch_minute('timestamp') }}
+    having min(exchange) <> max(exchange)
 
 ),
 
@@ -50,7 +50,7 @@ coverage as (
 
     select
         coin,
-        {{ utc_day('minute') }} as date,
+        {{ utc_day('make_timestamptz(minute * 60000000)') }} as date,
         kind,
         count(*) / 60 as hours_covered,
         max(available_at) as available_at
@@ -59,7 +59,7 @@ coverage as (
         union all
         select * from funding_minutes
     )
-    group by coin, {{ utc_day('minute') }}, kind
+    group by coin, date, kind
 
 ),
 

@@ -13,9 +13,10 @@ with hours as (
     select
         coin,
         exchange,
-        {{ utc_hour('timestamp') }} as hour,
+        {{ epoch_hour('timestamp') }} as hour,
         count(*) as samples,
-        count(distinct date_trunc('minute', timestamp)) as minutes,
+        -- A bit for each minute of the hour.
+        bit_count(bit_or(1::bigint << ({{ epoch_minute('timestamp') }} % 60))) as minutes,
         sum(imbalance) as imbalance_sum,
         sum(liquidity_score) as liquidity_score_sum,
         sum(bid_depth_10bps_usd) as bid_depth_sum_usd,
@@ -25,7 +26,7 @@ with hours as (
         max(available_at) as available_at
     from {{ source('live', 'market_structure') }}
     where coin is not null
-    group by coin, exchange, {{ utc_hour('timestamp') }}
+    group by coin, exchange, {{ epoch_hour('timestamp') }}
 
 ),
 
@@ -34,7 +35,7 @@ book_days as (
     select
         coin,
         exchange,
-        {{ utc_day('hour') }} as date,
+        {{ utc_day('make_timestamptz(hour * 3600000000)') }} as date,
         cast(sum(samples) as bigint) as samples,
         cast(sum(minutes) as double) / 60 as hours_covered,
         count(*) as hours_sampled,
@@ -47,7 +48,21 @@ book_days as (
         sum(impact_sum_bps order by hour) / nullif(sum(impact_samples), 0) as impact_10k_mean_bps,
         max(available_at) as available_at
     from hours
-    group by coin, exchange, {{ utc_day('hour') }}
+    group by coin, exchange, date
+
+),
+
+spread_hours as (
+
+    select
+        coin,
+        exchange,
+        {{ epoch_hour('timestamp') }} as hour,
+        sum(spread_bps) as spread_sum_bps,
+        count(*) as samples
+    from {{ source('live', 'bid_ask_spreads') }}
+    where coin is not null
+    group by coin, exchange, {{ epoch_hour('timestamp') }}
 
 ),
 
@@ -56,11 +71,10 @@ spread_days as (
     select
         coin,
         exchange,
-        {{ utc_day('timestamp') }} as date,
-        avg(spread_bps) as spread_mean_bps
-    from {{ source('live', 'bid_ask_spreads') }}
-    where coin is not null
-    group by coin, exchange, {{ utc_day('timestamp') }}
+        {{ utc_day('make_timestamptz(hour * 3600000000)') }} as date,
+        sum(spread_sum_bps order by hour) / sum(samples) as spread_mean_bps
+    from spread_hours
+    group by coin, exchange, date
 
 )
 

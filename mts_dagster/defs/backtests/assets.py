@@ -209,7 +209,8 @@ def _walk_asset(
 
 def walked(frame: pd.DataFrame) -> dict[str, Any]:
     """What the UI shows of a walk."""
-    shown = frame[["test_start", "test_end", "parameters", "in_sample", "out_of_sample"]].round(2)
+    shown = frame[["test_start", "test_end", "parameters", "in_sample", "out_of_sample"]]
+    shown = shown.round({"in_sample": 2, "out_of_sample": 2})
     return {
         "joined_return_pct": float(frame["joined_return_pct"].iloc[0]),
         "trials": int(frame["all_trials"].iloc[0]),

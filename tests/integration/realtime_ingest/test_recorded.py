@@ -12,6 +12,7 @@ import pytest
 from mts_realtime.events import Feed, Instrument
 from mts_realtime.exchanges.registry import build_exchanges
 from mts_realtime.pipeline import Pipeline
+from mts_realtime.recorder import Batch
 from mts_realtime.settings import load_settings
 from mts_realtime.writer import SegmentWriter
 
@@ -41,7 +42,11 @@ def land(world: World, frames: list[tuple[int, bytes]]) -> None:
     settings = load_settings(home=world.settings.home, exchanges=("bybit",), symbols=SYMBOLS, bybit_depth=200)
     pipeline = Pipeline(settings, build_exchanges(settings), frames[0][0])
     writer = SegmentWriter(settings.landing_dir, settings.landing_buffer_rows)
-    pipeline.on_batch = lambda batch: None if writer.write(batch) else pytest.fail(writer.problem)
+
+    def write(batch: Batch) -> None:
+        assert writer.write(batch)
+
+    pipeline.on_batch = write
     instruments = [
         Instrument(
             exchange="bybit",

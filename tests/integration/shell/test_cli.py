@@ -267,12 +267,6 @@ def test_help_comes_without_a_command(mts: Mts) -> None:
     assert "Traceback" not in said.err
 
 
-def test_signals_without_a_lake_are_none(mts: Mts) -> None:
-    """The computation runs on an empty lake and says that there is nothing."""
-    said = mts("signals", "--days", "1")
-    assert (said.code, said.out) == (0, "no signals yet\n")
-
-
 # Real processes
 
 

@@ -288,6 +288,12 @@ def test_models_and_signals_cover_what_may_have_changed(schedule: str, first: st
     assert ranges(schedule) == [(first, "2024-03-01")]
 
 
+def test_backtests_cover_the_years_of_the_trailing_days() -> None:
+    """All strategies in one run; ten days before 1 March lie in the same year."""
+    assert ranges("backtests_daily") == [("aggregate|2024", "volume_spike|2024")]
+    assert ranges("walk_forward_weekly") == [("market_structure", "volume_spike")]
+
+
 def test_a_window_never_begins_before_the_history() -> None:
     """Partitions before the first do not exist."""
     context_start = ranges("signals_daily", macro_trailing_days=5000)

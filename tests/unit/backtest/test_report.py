@@ -135,3 +135,26 @@ def test_the_worst_drawdowns_in_order() -> None:
     assert pd.isna(frame["recovered_at"][0])
     assert frame["recovered_at"][1] == times[2]
     assert frame["days"].tolist() == [2.0, 2.0]
+
+
+def test_a_curve_that_never_fell_has_no_drawdowns() -> None:
+    """A strategy that never traded has a sheet too."""
+    times = pd.DatetimeIndex([START + HOUR * 24 * i for i in range(3)])
+    assert worst_drawdowns(times, np.array([100.0, 100.0, 100.0]), 5).empty
+
+
+def test_the_sheet_says_where_the_result_went(result: BacktestResult) -> None:
+    """Moves of prices less slippage, commission and funding are the result."""
+    metrics = result.metrics
+    gained = metrics.end_equity_usd - metrics.start_equity_usd
+    moves = gained + metrics.slippage_usd + metrics.commission_usd - metrics.funding_usd
+    page = render_report(result)
+    assert f"<td>Moves of prices</td><td>{moves:+,.2f}</td>" in page
+    assert f"<td>Result</td><td>{gained:+,.2f}</td>" in page
+
+
+def test_the_sheet_says_its_assumptions_in_words(result: BacktestResult) -> None:
+    """With the fees of the venue that was traded."""
+    page = render_report(result)
+    assert "maker 0 bps, taker 5 bps, perpetual, funding at every settlement" in page
+    assert "decided on a close, filled at the next open" in page

@@ -188,7 +188,7 @@ def opportunity(lake: duckdb.DuckDBPyConnection) -> Callable[..., None]:
 
     def add(opened_at: str, net_bps: float, net_usd: float, **given: Any) -> None:  # noqa: ANN401
         opened = utc(opened_at)
-        row = {"opportunity_id": opened_at, "kind": "spread", "symbol": "BTCUSDT", "coin": "bitcoin"}
+        row: dict[str, Any] = {"opportunity_id": opened_at, "kind": "spread", "symbol": "BTCUSDT", "coin": "bitcoin"}
         row |= {"buy_exchange": "bybit", "sell_exchange": "binance", "opened_at": opened, "lifetime_ms": 1000.0}
         row |= {"peak_net_bps": net_bps, "peak_net_usd": net_usd, "feasible": True}
         row |= {"available_at": opened + timedelta(seconds=1)}

@@ -123,11 +123,11 @@ def test_it_says_what_the_live_analytics_say(
         settle("bybit", f"2024-01-05 {hour:02}:00", bybit)
     build("2024-01-05", "2024-01-06")
     (row,) = select("select * from marts.funding_daily")
-    quotes = (
+    here, there = (
         FundingQuote(exchange=name, rate=rate, interval_hours=8.0, hours_to_settlement=8.0, taker_fee_bps=fee)
         for name, rate, fee in (("binance", binance, 5.0), ("bybit", bybit, 5.5))
     )
-    live = compare(*quotes, holding_hours=24.0)
+    live = compare(here, there, holding_hours=24.0)
     assert (row["long_venue"], row["short_venue"]) == (live.long_exchange, live.short_exchange)
     assert row["differential_pct_per_year"] == pytest.approx(live.differential_pct)
     assert row["fees_bps"] == live.fees_bps

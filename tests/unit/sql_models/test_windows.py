@@ -87,7 +87,7 @@ def spread_row(exchange: str, minute: int, value: float) -> dict[str, Any]:
 
 def opportunity_row(buy: str, minute: int, value: float, feasible: bool) -> dict[str, Any]:
     moment = FIRST + timedelta(minutes=minute)
-    row = {"opportunity_id": f"{buy} {minute}", "kind": "spread", "symbol": "S", "coin": "bitcoin"}
+    row: dict[str, Any] = {"opportunity_id": f"{buy} {minute}", "kind": "spread", "symbol": "S", "coin": "bitcoin"}
     row |= {"buy_exchange": buy, "sell_exchange": "okx", "opened_at": moment, "lifetime_ms": value}
     row |= {"peak_net_bps": value, "peak_net_usd": value, "feasible": feasible}
     return row | {"available_at": moment + timedelta(seconds=30)}

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from mts_dagster.strategies import FEATURES, Market, decide
+from mts_dagster.strategies.aggregate import AggregationConfig, aggregate
 from mts_dagster.strategies.publish import SignalDocument, build_documents, write_documents
 from mts_dagster.strategies.vix_correlation import VixCorrelation, VixCorrelationConfig
 
@@ -93,6 +94,40 @@ def test_the_last_decision_of_a_day_counts(signals: pd.DataFrame, features: pd.D
     published = build_documents(pd.concat([later, signals]), features)[date(2024, 3, 1)]
     assert published["timestamp"] == "2024-03-02T01:01:00Z"
     assert [signal["signal"] for signal in published["signals"]] == ["SHORT", "SHORT"]
+
+
+def test_the_portfolio_comes_first(signals: pd.DataFrame, features: pd.DataFrame) -> None:
+    """One entry an asset, with the rule that decided and what was heard."""
+    volatility = features.assign(volatility_30d_ann_pct=40.0)[["date", "coin", "volatility_30d_ann_pct"]]
+    portfolio, _ = aggregate(signals, volatility, AggregationConfig(max_position=0.05))
+    first, *others = build_documents(signals, features, portfolio)[date(2024, 3, 1)]["signals"]
+    assert first == {
+        "strategy": "aggregate",
+        "asset": "bitcoin",
+        "signal": "LONG",
+        "confidence": pytest.approx(0.5),
+        "position_size": pytest.approx(0.05),
+        "risk_level": "low",
+        "price": 100.0,
+        "reason": "position_limit: 1 strategies, long 0.50 against short 0.00; "
+        "0.100 exceeds the position limit of 0.050",
+        "decided_by": "position_limit",
+        "contributions": [
+            {
+                "strategy": "vix_correlation",
+                "signal": "LONG",
+                "confidence": pytest.approx(0.5),
+                "position_size": pytest.approx(0.1),
+                "weight": 1.0,
+                "vote": pytest.approx(0.5),
+            }
+        ],
+    }
+    assert [(entry["strategy"], entry["asset"]) for entry in others] == [
+        ("aggregate", "ethereum"),
+        ("vix_correlation", "bitcoin"),
+        ("vix_correlation", "ethereum"),
+    ]
 
 
 def test_no_signals_are_no_documents(signals: pd.DataFrame, features: pd.DataFrame) -> None:

@@ -1,0 +1,100 @@
+"""Parameters of a strategy tried over a market: what is decided, what the walk keeps, and how a sweep is stopped."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mts_dagster.backtest.config import Assumptions
+from mts_dagster.backtest.run import Window, backtest_signals, prepare
+from mts_dagster.backtest.sweep import Params, Targets, sweep
+from mts_dagster.backtest_schemas import WalkForward
+from mts_dagster.lake.validate import validate_frame
+from mts_dagster.research.inputs import Inputs
+from mts_dagster.research.runs import Request
+from mts_dagster.research.subject import subject_named
+from mts_dagster.research.tuning import Bench, tune, walk, walk_rows
+from mts_dagster.schemas import table_of
+from mts_dagster.settings import load_settings
+from mts_dagster.strategies import FEATURES, Market, decide
+
+START, END = datetime(2024, 2, 5, tzinfo=UTC), datetime(2024, 10, 20, tzinfo=UTC)
+TERMS = Assumptions(rebalance_threshold=0.005)
+SPACE: dict[str, list[float]] = {"window_days": [10, 20, 30], "long_above_pct": [0.0, 5.0]}
+
+
+@pytest.fixture(scope="module")
+def bench(market: Market) -> Bench:
+    """Momentum over the seeded market; a bar opens at the close before it."""
+    features = market.frames[FEATURES]
+    closes = features.sort_values(["coin", "date"])
+    opens = closes.groupby("coin")["close_usd"].shift(1).fillna(closes["close_usd"])
+    bars = pd.DataFrame(
+        {
+            "open_time": closes["date"].dt.tz_localize("UTC"),
+            "asset": closes["coin"],
+            "open": opens,
+            "high": np.maximum(opens, closes["close_usd"]),
+            "low": np.minimum(opens, closes["close_usd"]),
+            "close": closes["close_usd"],
+            "volume_base": 1.0,
+        }
+    )
+    subject = subject_named("momentum", load_settings(strategy_folders=()))
+    assert subject.strategy is not None
+    signals = decide(subject.strategy, market, datetime(2024, 2, 4, tzinfo=UTC).date(), END.date())
+    none = pd.DataFrame({"settled_at": pd.DatetimeIndex([], tz="UTC"), "asset": [], "funding_rate": []})
+    inputs = Inputs(bars, none, signals, market, (), 0, 1)
+    prepared = prepare(bars, none, TERMS, Window(START, END))
+    return Bench(subject, Request(subject, START, END, TERMS), market, prepared, inputs)
+
+
+def test_the_best_of_a_search_is_the_backtest_of_its_parameters(bench: Bench) -> None:
+    """The sweep and the whole engine agree on the numbers of one set."""
+    found = tune(bench, SPACE, method="grid", objective="sharpe", trials=None)
+    assert found.trials.count == 6
+    strategy = bench.tuned(found.best)
+    signals = decide(strategy, bench.tables, datetime(2024, 2, 4, tzinfo=UTC).date(), END.date())
+    result = backtest_signals(signals, bench.inputs.bars, TERMS, window=Window(START, END))
+    assert result.metrics.sharpe == pytest.approx(found.stability().best)
+
+
+def test_decisions_are_made_once_for_each_set(bench: Bench) -> None:
+    """The same set again, in whatever order, is the same array."""
+    one = bench.decide({"window_days": 20, "long_above_pct": 5.0})
+    assert bench.decide({"long_above_pct": 5.0, "window_days": 20}) is one
+
+
+def test_the_rows_of_a_walk_keep_their_contract(bench: Bench) -> None:
+    """One row a fold, purged, with the parameters as JSON and every trial counted."""
+    found = walk(bench, SPACE, folds=3, method="grid", objective="sharpe", trials=None)
+    rows = validate_frame(table_of(WalkForward), walk_rows(found, bench, 7, pd.Timestamp("2024-11-01", tz="UTC")))
+    assert rows["fold"].tolist() == [0, 1, 2]
+    assert rows["trials"].tolist() == [6, 6, 6]
+    assert set(rows["all_trials"]) == {18}
+    assert set(rows["test_start"] - rows["train_end"]) == {pd.Timedelta(days=5)}
+    assert [set(json.loads(text)) for text in rows["parameters"]] == [set(SPACE)] * 3
+
+
+def test_a_sweep_that_is_stopped_does_not_go_on(bench: Bench) -> None:
+    """Ctrl-C in one thread: the other one does not work through the rest."""
+    decided = []
+    first = threading.Event()
+
+    def decide_or_stop(params: Params) -> Targets:
+        decided.append(params)
+        if len(decided) == 1:
+            first.set()
+            raise KeyboardInterrupt
+        first.wait()
+        return bench.decide(params)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(bench.market, decide_or_stop, [{"window_days": 20}] * 5_000, replace(bench.request).assumptions)
+    assert len(decided) < 5_000
