@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -21,8 +21,8 @@ from mts_dagster.instance.home import open_instance
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
-from mts_dagster.live.derive import derive_arbitrage, derive_spreads, derive_structure
-from mts_dagster.live.ingest import ingest
+from mts_dagster.live.derive import Derived, derive_arbitrage, derive_spreads, derive_structure
+from mts_dagster.live.ingest import Ingested, ingest
 from mts_dagster.live.tables import LANDED, LIVE_TABLES
 from mts_dagster.runs import run_hour
 from mts_dagster.schemas import TABLES
@@ -148,15 +148,17 @@ class World:
         with open_instance(self.settings) as instance:
             return run_hour(self.definitions, instance, hour, "by hand")
 
-    def bring_in(self, *names: str, hour: datetime = HOUR, now: datetime = LATER) -> None:
+    def bring_in(self, *names: str, hour: datetime = HOUR, now: datetime = LATER) -> list[Ingested | Derived]:
         """What such a run does for these tables, the order book by default, without Dagster's bookkeeping."""
         windows = [Slice(hour, hour + ONE_HOUR)]
+        done: list[Ingested | Derived] = []
         for name in names or ("order_book",):
             if name in COMPUTED:
-                COMPUTED[name](self.settings, windows, now, ORIGIN)
+                done += COMPUTED[name](self.settings, windows, now, ORIGIN)
             else:
                 landed = next(landed for landed in LANDED if landed.table.name == name)
-                ingest(self.settings, landed, windows, ORIGIN)
+                done += ingest(self.settings, landed, windows, ORIGIN)
+        return done
 
     def materialisation(self, table: str) -> dict[str, Any]:
         """Metadata of the newest materialisation of a live table."""
@@ -191,19 +193,32 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_world(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
-    """A home of the test's own with other settings, untouched by a ``.env`` file."""
+def own_world(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A home of the test's own, for tests of runs and of spoiled lakes; untouched by a ``.env`` file."""
     monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    shutil.copytree(furnished, home)
+    return World(load_settings(home=home))
 
-    def make(**overrides: object) -> World:
-        home = tmp_path / "home"
-        shutil.copytree(furnished, home)
-        return World(load_settings(home=home, **overrides))
 
-    return make
+@pytest.fixture(scope="session")
+def shared_home(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for most tests: opening a lake anew for each would take longer than the tests."""
+    home = tmp_path_factory.mktemp("shared") / "home"
+    shutil.copytree(furnished, home)
+    return home
 
 
 @pytest.fixture
-def world(make_world: Callable[..., World]) -> World:
+def world(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Nothing landed, nothing stored."""
-    return make_world()
+    monkeypatch.chdir(shared_home.parent)
+    found = World(load_settings(home=shared_home))
+    for folder in (found.landing, found.settings.segment_quarantine):
+        shutil.rmtree(folder, ignore_errors=True)
+    with session(found.settings, read_only=False) as con:
+        con.execute("begin")
+        for name in ("raw.coin_universe", *(f"live.{name}" for name in LIVE_TABLES)):
+            con.execute(f"delete from {name}")
+        con.execute("commit")
+    return found

@@ -95,6 +95,8 @@ def test_a_run_stores_what_its_checks_found(world: World) -> None:
     ]
     bad.write_bytes(b"")
     run_id = world.run()
+    assert world.materialisation("live_funding")["damaged_segments"] == 1
+    assert bad.name in world.materialisation("live_funding")["damaged"]
     with open_instance(world.settings) as instance:
         records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
         judged = [record.event_log_entry.get_dagster_event().asset_check_evaluation_data for record in records]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from mts_dagster.lake.shared import session
+from mts_dagster.live.derive import ONE_EXCHANGE, Derived
 
 from .conftest import HOUR, ONE_HOUR, Rows, World, at, book_row, funding_row, ticker_row
 
@@ -21,11 +21,11 @@ EVEN = ([(99.0, 2.0)], [(101.0, 1.0)])
 
 
 @pytest.fixture
-def free(make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> World:
+def free(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Exchanges without fees: edges can be read off the prices."""
     for name, value in NO_FEES.items():
         monkeypatch.setenv(name, value)
-    return make_world()
+    return world
 
 
 def arbitrage(world: World, *columns: str) -> Rows:
@@ -75,16 +75,13 @@ def test_the_structure_of_a_market(world: World) -> None:
     assert row[8:] == (None, None, None, at(1))
 
 
-def test_statistics_see_the_samples_before_the_hour(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_statistics_see_the_samples_before_the_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Window 10: nine samples of 100 and 102 bps in turn end at the hour, whose first sample has 110 bps.
 
     Their mean is 100.89, their deviation 1.054: z = 8.64. The slope of all ten by least squares, per minute, is not 0.
     Turnover grows by 10 and 12 in turn and then by 60. Nothing of the hour before is stored again.
     """
     monkeypatch.setenv("MTS_SIGNAL_WINDOW", "10")
-    world = make_world()
     spreads = [100.0, 102.0] * 4 + [100.0, 110.0]
     books = [
         book_row(second, "binance", [(1 - bps / 20_000, 1)], [(1 + bps / 20_000, 1)])
@@ -194,10 +191,9 @@ def test_what_is_alive_in_the_running_hour_has_not_ended(free: World) -> None:
 def test_books_of_one_exchange_give_no_rows_and_say_so(world: World) -> None:
     """Not an error, and not silent."""
     world.land("order_book", [book_row(second, "binance", *CHEAP) for second in range(3)])
-    world.run()
-    assert world.rows("select count(*) from live.arbitrage_opportunities") == [(0,)]
-    assert "one exchange only" in world.materialisation("arbitrage_opportunities")["note"]
-    assert world.rows("select count(*) from live.market_structure") == [(3,)]
+    _, done = world.bring_in("order_book", "arbitrage_opportunities")
+    assert isinstance(done, Derived)
+    assert (done.rows_stored, done.note) == (0, f"{ONE_EXCHANGE} (binance)")
 
 
 def test_unequal_funding_is_an_opportunity(world: World) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from mts_dagster.lake.slices import Slice
-from mts_dagster.live.ingest import alone, ingest
+from mts_dagster.live.ingest import Ingested, alone, ingest
 from mts_dagster.live.tables import LANDED, LIVE_TABLES, ORDER_BOOK
 from mts_realtime.landing import expire_segments, list_segments
 
@@ -85,7 +85,7 @@ def test_every_dataset_lands_and_again_changes_nothing(world: World) -> None:
         "live_opportunities": 1,
         "live_signals": 1,
     }
-    world.run()
+    world.bring_in(*LIVE_TABLES)
     assert world.stored() == before
 
 
@@ -146,11 +146,11 @@ def test_rows_of_two_segments_with_one_key_are_stored_once(world: World) -> None
     assert seen == [(at(1), 99.0), (at(2), 98.5), (at(3), 98.5)]
 
 
-def test_an_hour_without_anything_is_materialised_empty(world: World) -> None:
-    """No segment, nothing stored: green, and no row."""
-    world.run()
+def test_an_hour_without_anything_stays_empty(world: World) -> None:
+    """No segment, nothing stored: no row, and no error."""
+    done = world.bring_in(*LIVE_TABLES)
+    assert [hour.rows_stored for hour in done] == [0] * len(LIVE_TABLES)
     assert {name: len(rows) for name, rows in world.stored().items() if rows} == {}
-    assert world.materialisation("order_book")["dagster/partition_row_count"] == 0
 
 
 def test_only_the_hour_is_touched(world: World) -> None:
@@ -163,19 +163,19 @@ def test_only_the_hour_is_touched(world: World) -> None:
 
 
 def test_a_damaged_segment_is_put_aside_and_the_others_land(world: World) -> None:
-    """Cut off in the middle: moved with its reason, and counted in the run's metadata."""
+    """Cut off in the middle: moved with its reason, and counted."""
     world.land("order_book", [book_row(1, "binance", BIDS, ASKS)])
     (bad,) = world.land("order_book", [book_row(2, "binance", BIDS, ASKS)])
     bad.write_bytes(bad.read_bytes()[:-20])
-    world.run()
+    (done,) = world.bring_in()
     assert world.rows("select timestamp from live.order_book") == [(at(1),)]
     moved = world.settings.home / "quarantine/landing/order_book/date=2026-11-20/hour=13" / bad.name
     assert moved.exists()
     assert bad.name in moved.with_name(bad.name + ".reason.txt").read_text()
     assert not bad.exists()
-    told = world.materialisation("order_book")
-    assert (told["segments"], told["damaged_segments"]) == (1, 1)
-    assert bad.name in told["damaged"]
+    assert isinstance(done, Ingested)
+    assert (done.segments, len(done.damaged)) == (1, 1)
+    assert bad.name in done.damaged[0]
 
 
 def test_stored_rows_of_a_segment_that_decays_stay(world: World) -> None:
