@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SUITES = ("history", "lake_writes", "dagster_events", "backtest_speed")
+SUITES = ("history", "lake_writes", "dagster_events", "live_hours", "realtime_bench", "backtest_speed")
 
 for name in SUITES:
     sys.stdout.write(f"\n== {name}\n")
