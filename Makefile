@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_HOME := data/demo
+TYPED := mts_dagster mts_realtime mts_simulator tests benchmarks --exclude stock_backfill
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test format bench soak clean
@@ -26,11 +27,12 @@ demo: $(STAMP) ## From nothing to signals, against the simulator
 up: $(STAMP) ## The Dagster UI on the demo's data, until Ctrl-C
 	@MTS_HOME=$(DEMO_HOME) $(BIN)/mts up --simulated
 
+# Types are checked beside the tests: mypy alone would leave a core idle.
 test: $(STAMP) ## Format, lint, types, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy mts_dagster mts_realtime mts_simulator tests benchmarks --exclude stock_backfill
-	$(BIN)/pytest -n 3 --dist loadgroup
+	@$(BIN)/mypy $(TYPED) > $(VENV)/types.txt & types=$$!; $(BIN)/pytest -n 3 --dist loadgroup; tests=$$?; \
+	wait $$types; typed=$$?; echo "mypy $(TYPED)"; cat $(VENV)/types.txt; exit $$((tests + typed))
 
 format: $(STAMP) ## Put the code into the house's form
 	$(BIN)/ruff format .

@@ -19,6 +19,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 gc.set_threshold(200_000, 50, 100)
 
 
+# Kernels are compiled once a worker: all that needs them runs on one.
+GROUPS = {"tests/unit/backtest": "engine"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of some folders a group, before the workers' own hook reads it."""
+    for item in items:
+        for folder, group in GROUPS.items():
+            if item.path.is_relative_to(REPOSITORY / folder):
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real recordings."""

@@ -116,3 +116,8 @@ def days_back(count: int) -> Days:
 def open_lake(settings: Settings) -> duckdb.DuckDBPyConnection:
     """A notebook's connection."""
     return connect(settings=settings)
+
+
+def variables(simulator: Simulator, home: Path, **more: str) -> dict[str, str]:
+    """Environment of a command at the simulator."""
+    return {**simulator.env(), "MTS_HOME": str(home), "MTS_HTTP_BACKOFF_S": "0.01", **more}
