@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_a_reader_beside_two_writers_sees_whole_batches(tmp_path: Path) -> None:
             assert all(events % SIZE == 0 for events in stored(index).values())
             assert len(reader.get_materialized_partitions(AssetKey("bars"))) % SIZE == 0
             polls += 1
+            time.sleep(0.02)  # the writers need the processor too
         assert (first.returncode, second.returncode) == (0, 0)
     reader.dispose()
     assert polls > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from mts_dagster.settings import Settings, load_settings
 from .conftest import environment, hear, rows_by_day, say, succeed
 
 pytestmark = pytest.mark.xdist_group("lake_concurrency")
+
+# Between two looks of a reader that looks all the time: the writers need the processor too.
+PAUSE_S = 0.1
 
 Start = Callable[..., subprocess.Popen[str]]
 WRITERS = 6
@@ -80,6 +84,7 @@ def test_six_writers_a_reader_and_kills(start: Start, con: duckdb.DuckDBPyConnec
     while any(writer.poll() is None for writer in writers):
         assert {rows for rows, _ in rows_by_day(reader).values()} <= {24}
         looks += 1
+        time.sleep(PAUSE_S)
     assert looks > 5
     for writer in writers:
         assert len(succeed(writer).splitlines()) == REPLACEMENTS
@@ -122,6 +127,7 @@ def test_two_creators_and_an_impatient_reader(start: Start, settings: Settings) 
             reader = connect(settings=settings)
         except LakeNotFoundError:
             assert all(writer.poll() in (None, 0) for writer in writers)
+            time.sleep(PAUSE_S / 10)
     schemas = reader.execute("select schema_name from duckdb_schemas() where database_name = 'lake'").fetchall()
     assert {name for (name,) in schemas} == {"main", *SCHEMAS}
     for writer in writers:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def server() -> Iterator[str]:
     ) as process:
         while subprocess.run([programs["pg_isready"], "-q", "-h", folder], check=False).returncode:
             assert process.poll() is None, "the server ended"
+            time.sleep(0.05)
         yield folder
         process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
     shutil.rmtree(folder)
@@ -120,6 +122,7 @@ def test_four_writers_of_the_same_days(start: Start, con: duckdb.DuckDBPyConnect
     victim.kill()
     while any(writer.poll() is None for writer in writers):
         assert {rows for rows, _ in rows_by_day(reader).values()} <= {24}
+        time.sleep(0.1)
     for writer in writers:
         assert len(succeed(writer).splitlines()) == 10
     assert {key: rows for key, (rows, _) in rows_by_day(con).items()} == {("bitcoin", day): 24 for day in range(4)}
