@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 gc.set_threshold(200_000, 50, 100)
 
 
-# Kernels are compiled once a worker: all that needs them runs on one. The sidecar's tests mostly wait: side by side they
-# would leave the processor idle, beside others they do not.
+# Kernels are compiled once a worker: all that needs them runs on one. The sidecar's tests mostly wait: side by side
+# they would leave the processor idle, beside others they do not.
 GROUPS = {"tests/unit/backtest": "engine", "tests/integration/realtime": "realtime"}
 
 
