@@ -17,14 +17,13 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pandera.errors import SchemaErrors
 
 from mts_dagster.schemas import TradingSignals
 from mts_dagster.strategies.base import Strategy
 from mts_dagster.strategies.errors import LookAheadError, StrategyError
-from mts_dagster.strategies.market import Market, time_column
+from mts_dagster.strategies.market import Market
 
 AUDIT_CUTS = 3
 SIGNAL_COLUMNS = tuple(TradingSignals.to_schema().columns)
@@ -32,7 +31,6 @@ _KEY = ["timestamp", "asset"]
 _NUMBERS = ["confidence", "position_size", "price"]
 _TEXTS = ["direction", "risk_level", "reason"]
 _RELATIVE_TOLERANCE = 1e-9
-_BEFORE_ALL, _AFTER_ALL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 def decide(strategy: Strategy[Any], market: Market, start: date, end: date, *, checked: bool = True) -> pd.DataFrame:
@@ -56,7 +54,7 @@ def decide(strategy: Strategy[Any], market: Market, start: date, end: date, *, c
     """
     market = market.prepared(strategy.inputs, strategy.config.assets).between(date.min, end)
     decisions = _run(strategy, market)
-    late = _incomplete_at(market, decisions["timestamp"])
+    late = market.incomplete_at(decisions["timestamp"])
     if checked:
         _audit(strategy, market, decisions[~late])
     inside = _on_days(decisions, start, end)
@@ -151,36 +149,12 @@ def _in_order(decisions: pd.DataFrame) -> pd.DataFrame:
     return decisions[list(SIGNAL_COLUMNS)].sort_values(_KEY, kind="stable", ignore_index=True)
 
 
-def _incomplete_at(market: Market, moments: pd.Series[pd.Timestamp]) -> pd.Series[bool]:
-    """Whether, at each moment, a row was unknown although one of the same or a later period was known.
-
-    Of any table: that a day's features are known does not mean that the day's rows elsewhere are.
-    """
-    times = _microseconds(moments)
-    newest_known = np.full(len(times), _BEFORE_ALL)
-    oldest_unknown = np.full(len(times), _AFTER_ALL)
-    for name, frame in market.frames.items():
-        known = frame["available_at"].groupby(pd.to_datetime(frame[time_column(name, frame)], utc=True))
-        periods = _microseconds(known.first().index.to_series())
-        first, last = _microseconds(known.min()), _microseconds(known.max())
-        begins, ends = np.argsort(first, kind="stable"), np.argsort(last, kind="stable")
-        newest = np.concatenate([[_BEFORE_ALL], np.maximum.accumulate(periods[begins])])
-        oldest = np.concatenate([np.minimum.accumulate(periods[ends][::-1])[::-1], [_AFTER_ALL]])
-        newest_known = np.maximum(newest_known, newest[np.searchsorted(first[begins], times, side="right")])
-        oldest_unknown = np.minimum(oldest_unknown, oldest[np.searchsorted(last[ends], times, side="right")])
-    return pd.Series(oldest_unknown <= newest_known, index=moments.index, dtype="bool")
-
-
-def _microseconds(times: pd.Series[pd.Timestamp]) -> npt.NDArray[np.int64]:
-    return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
-
-
 def _audit(strategy: Strategy[Any], market: Market, decisions: pd.DataFrame) -> None:
     """Take later rows away at some decision times; the decisions up to then must stay as they were."""
     for moment in _audited_moments(decisions):
         expected = decisions[decisions["timestamp"] <= moment]
         found = _run(strategy, market.known_at(moment))
-        found = found[(found["timestamp"] <= moment) & ~_incomplete_at(market, found["timestamp"])]
+        found = found[(found["timestamp"] <= moment) & ~market.incomplete_at(found["timestamp"])]
         difference = first_difference(expected, found)
         if difference:
             raise LookAheadError(
