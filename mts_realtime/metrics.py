@@ -124,9 +124,9 @@ class SidecarCollector(Collector):
 
 def render_metrics(sidecar: Sidecar) -> bytes:
     """All metrics in Prometheus's text format."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SidecarCollector(sidecar))
-    return generate_latest(registry)
+    collectors = CollectorRegistry(auto_describe=False)
+    collectors.register(SidecarCollector(sidecar))
+    return generate_latest(collectors)
 
 
 def health_report(sidecar: Sidecar) -> dict[str, Any]:
