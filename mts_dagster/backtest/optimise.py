@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mts_dagster.backtest.metrics import Trials
-from mts_dagster.backtest.sweep import Decide, Params, Progress, Trial, sweep
+from mts_dagster.backtest.sweep import WORKERS, Decide, Params, Progress, Trial, sweep
 from mts_dagster.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ def search(
     seed: int = 0,
     valid: Valid | None = None,
     progress: Progress | None = None,
+    workers: int = WORKERS,
 ) -> Search:
     """Search a parameter space.
 
@@ -171,6 +172,7 @@ def search(
         seed: Makes ``random`` and ``bayes`` repeatable.
         valid: Leaves parameter sets out, for instance a fast window that is not shorter than the slow one.
         progress: Called after each trial.
+        workers: Threads of ``grid`` and ``random``; one, where ``decide`` holds the interpreter's lock.
 
     Raises:
         UsageError: the space is empty.
@@ -193,7 +195,7 @@ def search(
         if method == "random":
             chosen = np.random.default_rng(seed).choice(len(sets), size=wanted, replace=False)
             sets = [sets[i] for i in chosen]
-        table = sweep(market, decide, sets, assumptions, progress=progress)
+        table = sweep(market, decide, sets, assumptions, progress=progress, workers=workers)
     return Search(table, space, objective, method)
 
 

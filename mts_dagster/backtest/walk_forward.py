@@ -28,6 +28,7 @@ from mts_dagster.backtest.moments import measure
 from mts_dagster.backtest.optimise import Method, Objective, Search, Space, Valid, search
 from mts_dagster.backtest.signals import commands_from_targets
 from mts_dagster.backtest.simulation import simulate
+from mts_dagster.backtest.sweep import WORKERS
 from mts_dagster.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def walk_forward(
     seed: int = 0,
     valid: Valid | None = None,
     progress: Progress | None = None,
+    workers: int = WORKERS,
 ) -> WalkForward:
     """Choose parameters on each fold's training bars and trade its test bars with them.
 
@@ -180,6 +182,7 @@ def walk_forward(
             budget=budget,
             seed=seed,
             valid=valid,
+            workers=workers,
         )
         sharpes += found.table["sharpe_per_bar"].tolist()
         results.append(judge(market, decide, assumptions, fold, found))

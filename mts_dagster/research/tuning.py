@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,24 +18,24 @@ import pandas as pd
 from mts_dagster.backtest.market import MarketData
 from mts_dagster.backtest.optimise import Method, Objective, Search, Space, search
 from mts_dagster.backtest.run import Window, prepare
-from mts_dagster.backtest.signals import targets_from_signals
 from mts_dagster.backtest.sweep import Params, Progress, Targets
 from mts_dagster.backtest.walk_forward import WalkForward, purged_folds, walk_forward
 from mts_dagster.errors import ConfigError, UsageError
 from mts_dagster.lake.slices import Slice
 from mts_dagster.research.inputs import ONE_DAY, Inputs, read_inputs, read_market
+from mts_dagster.research.rehearsal import Rehearsal
 from mts_dagster.research.runs import Request
 from mts_dagster.research.subject import Subject
 from mts_dagster.research.version import code_version
 from mts_dagster.sql_models import Project
 from mts_dagster.strategies.base import Parameter, Strategy
 from mts_dagster.strategies.config import suggestion
-from mts_dagster.strategies.decisions import decide
-from mts_dagster.strategies.market import Market
 
 MOST_SETS = 20_000
 DIGITS = 10
 PURGE_BARS = 5
+WORKERS = 1  # decisions hold the interpreter's lock, and two threads that fight for it take longer than one
+MOST_KEPT_BYTES = 256 << 20
 
 
 def values_of(parameter: Parameter) -> list[float]:
@@ -72,36 +71,28 @@ class Bench:
     Attributes:
         subject: The strategy.
         request: Window and assumptions.
-        tables: What the strategy is shown.
         market: The aligned bars.
+        rehearsal: Makes the decisions.
         inputs: What the request itself read.
-        targets: Decisions already made, by the parameters in the order of their names.
-        turn: Held while decisions are made.
+        targets: Decisions already made, by the parameters in the order of their names, for the next fold.
     """
 
     subject: Subject
     request: Request
-    tables: Market
     market: MarketData
+    rehearsal: Rehearsal
     inputs: Inputs
     targets: dict[tuple[tuple[str, Any], ...], Targets] = field(default_factory=dict)
-    # Threads of a sweep take turns: frames hold the interpreter's lock, and two that fight for it take twice the time.
-    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def decide(self, params: Params) -> Targets:
-        """What to hold from each close on with these parameters; made once for each set."""
+        """What to hold from each close on with these parameters."""
         key = tuple(sorted(params.items()))
-        with self.turn:
-            if key not in self.targets:
-                self.targets[key] = self._decided(params)
+        if key in self.targets:
             return self.targets[key]
-
-    def _decided(self, params: Params) -> Targets:
-        strategy = self.tuned(params)
-        window = self.request.window
-        signals = decide(strategy, self.tables, (window.start - ONE_DAY).date(), window.end.date(), checked=False)
-        signals = signals[signals["asset"].isin(self.market.assets)]
-        return targets_from_signals(signals, self.market, self.request.assumptions.fills.decision_delay_s)
+        targets = self.rehearsal.targets(self.tuned(params))
+        if len(self.targets) * targets.nbytes < MOST_KEPT_BYTES:
+            self.targets[key] = targets
+        return targets
 
     def tuned(self, params: Params) -> Strategy[Any]:
         """The strategy with these parameters."""
@@ -132,7 +123,14 @@ def open_bench(con: duckdb.DuckDBPyConnection, project: Project, request: Reques
     window = Slice(request.start - ONE_DAY, request.end)
     tables = read_market(con, project, longest, window, snapshot)
     market = prepare(inputs.bars, inputs.funding, request.assumptions, Window(request.start, request.end))
-    return Bench(subject, request, tables.prepared(subject.strategy.inputs, subject.assets), market, inputs)
+    rehearsal = Rehearsal(
+        tables.prepared(subject.strategy.inputs, subject.assets),
+        market,
+        window.start.date(),
+        window.end.date(),
+        request.assumptions.fills.decision_delay_s,
+    )
+    return Bench(subject, request, market, rehearsal, inputs)
 
 
 def longest_lookback(strategy: Strategy[Any]) -> Strategy[Any]:
@@ -169,6 +167,7 @@ def tune(
         seed=seed,
         valid=bench.valid,
         progress=progress,
+        workers=WORKERS,
     )
 
 
@@ -200,6 +199,7 @@ def walk(
         seed=seed,
         valid=bench.valid,
         progress=progress,
+        workers=WORKERS,
     )
 
 

@@ -13,6 +13,8 @@ literally that costs one run for each decision, so it is done literally only whe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -43,7 +45,7 @@ def decide(strategy: Strategy[Any], market: Market, start: date, end: date, *, c
         start: first day decided on, inclusive.
         end: last day decided on, exclusive.
         checked: whether to look for look-ahead and to enforce the contract of signals. False saves most of the
-            time: for an optimiser that varies the parameters of a strategy it has checked once.
+            time: where the caller looks at more moments himself, or has checked the strategy before.
 
     Returns:
         ``TradingSignals`` in order of time and asset.
@@ -57,12 +59,44 @@ def decide(strategy: Strategy[Any], market: Market, start: date, end: date, *, c
     late = market.incomplete_at(decisions["timestamp"])
     if checked:
         _audit(strategy, market, decisions[~late])
-    inside = _on_days(decisions, start, end)
+    inside = on_days(decisions, start, end)
     moments = decisions.loc[inside & late, "timestamp"].unique()
     alone = [_run_at(strategy, market, moment) for moment in moments]
     exact = _in_order(pd.concat([decisions[~late], *alone])) if alone else decisions
-    within = exact[_on_days(exact, start, end)].reset_index(drop=True)
+    within = exact[on_days(exact, start, end)].reset_index(drop=True)
     return conform(strategy, within) if checked else within
+
+
+def analysed(strategy: Strategy[Any], market: Market) -> pd.DataFrame:
+    """The strategy's analysis.
+
+    Raises:
+        StrategyError: it failed.
+    """
+    with _failure_of(strategy):
+        return strategy.analyse(market)
+
+
+def signalled(strategy: Strategy[Any], analysis: pd.DataFrame) -> pd.DataFrame:
+    """The strategy's signals on an analysis, as it returns them.
+
+    Raises:
+        StrategyError: it failed, or columns are missing, unknown or of naive times.
+    """
+    with _failure_of(strategy):
+        signals = strategy.signals(analysis)
+    if set(signals.columns) != set(SIGNAL_COLUMNS):
+        missing = [column for column in SIGNAL_COLUMNS if column not in signals.columns]
+        extra = [str(column) for column in signals.columns if column not in SIGNAL_COLUMNS]
+        raise _broken(strategy, f"columns missing: {missing}, not in the contract: {extra}")
+    if getattr(signals["timestamp"].dtype, "tz", None) is None:
+        raise _broken(strategy, f"column timestamp must be an aware time in UTC, is {signals['timestamp'].dtype}")
+    return signals
+
+
+def on_days(decisions: pd.DataFrame, start: date, end: date) -> pd.Series[bool]:
+    """Which decisions are for the days ``[start, end)``."""
+    return (decisions["date"] >= pd.Timestamp(start)) & (decisions["date"] < pd.Timestamp(end))
 
 
 def first_difference(expected: pd.DataFrame, found: pd.DataFrame) -> str:
@@ -120,29 +154,24 @@ def conform(strategy: Strategy[Any], decisions: pd.DataFrame) -> pd.DataFrame:
 
 def _run(strategy: Strategy[Any], market: Market) -> pd.DataFrame:
     """One run over all rows shown: the columns of the contract, in order."""
+    return _in_order(signalled(strategy, analysed(strategy, market)))
+
+
+@contextmanager
+def _failure_of(strategy: Strategy[Any]) -> Iterator[None]:
+    """Name the strategy in whatever its code raises."""
     try:
-        signals = strategy.signals(strategy.analyse(market))
+        yield
     except StrategyError:
         raise
     except Exception as error:
         raise StrategyError(f"strategy {strategy.name} failed with {type(error).__name__}: {error}") from error
-    missing = [column for column in SIGNAL_COLUMNS if column not in signals.columns]
-    extra = [str(column) for column in signals.columns if column not in SIGNAL_COLUMNS]
-    if missing or extra:
-        raise _broken(strategy, f"columns missing: {missing}, not in the contract: {extra}")
-    if getattr(signals["timestamp"].dtype, "tz", None) is None:
-        raise _broken(strategy, f"column timestamp must be an aware time in UTC, is {signals['timestamp'].dtype}")
-    return _in_order(signals)
 
 
 def _run_at(strategy: Strategy[Any], market: Market, moment: pd.Timestamp) -> pd.DataFrame:
     """What the strategy says about ``moment`` when shown what was known then."""
     decisions = _run(strategy, market.known_at(moment))
     return decisions[decisions["timestamp"] == moment]
-
-
-def _on_days(decisions: pd.DataFrame, start: date, end: date) -> pd.Series[bool]:
-    return (decisions["date"] >= pd.Timestamp(start)) & (decisions["date"] < pd.Timestamp(end))
 
 
 def _in_order(decisions: pd.DataFrame) -> pd.DataFrame:

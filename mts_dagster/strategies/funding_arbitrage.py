@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import StrategyConfig, Tunable
 from mts_dagster.strategies.market import Market
+from mts_dagster.strategies.sizing import part_of_way
 
 FUNDING = "funding_daily"
 DAYS_PER_YEAR = 365
@@ -159,9 +160,7 @@ class FundingArbitrage(Strategy[FundingArbitrageConfig]):
                 ),
             ],
             otherwise=earns + "not above {config.net_above_bps:+.1f}",
-            confidence=((net - config.net_above_bps) / (config.full_confidence_net_bps - config.net_above_bps)).clip(
-                0, 1
-            ),
+            confidence=part_of_way(net, config.net_above_bps, config.full_confidence_net_bps),
             position_size=every * config.max_position_size,
             risk_level=pd.Series("low", index=analysis.index),
         )

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import Tunable
 from mts_dagster.strategies.market import Market
-from mts_dagster.strategies.sizing import VolatilitySizing, position_size, risk_level, volatility_unknown
+from mts_dagster.strategies.sizing import VolatilitySizing, part_of_way, position_size, risk_level, volatility_unknown
 
 STRUCTURE = "market_structure_daily"
 
@@ -103,7 +103,6 @@ class MarketStructure(Strategy[MarketStructureConfig]):
             for name in ("samples", "hours_covered", "imbalance", "liquidity", "same_side")
         )
         lean = "imbalance of the books {imbalance:+.2f}, on this side in {same_side:.0%} of the hours, "
-        beyond = (imbalance.abs() - config.imbalance_above) / (config.extreme_imbalance - config.imbalance_above)
         return self.first_match(
             analysis,
             [
@@ -134,7 +133,7 @@ class MarketStructure(Strategy[MarketStructureConfig]):
                 Rule(imbalance < 0, "short", lean + "below -{config.imbalance_above:.2f}"),
             ],
             otherwise="the imbalance of the books is unknown",
-            confidence=beyond.clip(0, 1),
+            confidence=part_of_way(imbalance.abs(), config.imbalance_above, config.extreme_imbalance),
             position_size=position_size(config, volatility),
             risk_level=risk_level(config, volatility),
         )

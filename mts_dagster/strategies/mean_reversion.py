@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
+import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import StrategyConfig, Tunable
 from mts_dagster.strategies.market import Market
+from mts_dagster.strategies.sizing import part_of_way
 
 
 class MeanReversionConfig(StrategyConfig):
@@ -53,23 +55,19 @@ class MeanReversion(Strategy[MeanReversionConfig]):
     name = "mean_reversion"
 
     def analyse(self, market: Market) -> pd.DataFrame:
-        """Take VIX and drawdown, and how far each is on its way from threshold (0) to extreme (1)."""
-        config = self.config
-        frame = market.table(FEATURES, ("date", "coin", "available_at", "close_usd", "drawdown_90d_pct", "vix"))
-        fall = frame["drawdown_90d_pct"] - config.drawdown_above_pct
-        return frame.assign(
-            fear=((frame["vix"] - config.vix_above) / (config.extreme_vix - config.vix_above)).clip(0, 1),
-            fall=(fall / (config.extreme_drawdown_pct - config.drawdown_above_pct)).clip(0, 1),
-        )
+        """Take VIX and drawdown."""
+        return market.table(FEATURES, ("date", "coin", "available_at", "close_usd", "drawdown_90d_pct", "vix"))
 
     def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
         """Decide by VIX and drawdown; exactly at a threshold is flat.
 
-        Confidence is the mean of ``fear`` and ``fall``. Size falls in a straight line from ``max_position_size``
-        at the threshold to ``smallest_scale`` of it at ``extreme_vix`` and beyond:
-        ``max_position_size * (1 - fear * (1 - smallest_scale))``.
+        ``fear`` and ``fall`` are how far VIX and drawdown are on their way from threshold (0) to extreme (1).
+        Confidence is the mean of the two. Size falls in a straight line from ``max_position_size`` at the threshold to
+        ``smallest_scale`` of it at ``extreme_vix``: ``max_position_size * (1 - fear * (1 - smallest_scale))``.
         """
         config, vix, drawdown = self.config, analysis["vix"], analysis["drawdown_90d_pct"]
+        fear = part_of_way(vix, config.vix_above, config.extreme_vix)
+        fall = part_of_way(drawdown, config.drawdown_above_pct, config.extreme_drawdown_pct)
         return self.first_match(
             analysis,
             [
@@ -84,7 +82,7 @@ class MeanReversion(Strategy[MeanReversionConfig]):
                 ),
             ],
             otherwise="drawdown {drawdown_90d_pct:.1f} % is not above {config.drawdown_above_pct:.1f} %",
-            confidence=(analysis["fear"] + analysis["fall"]) / 2,
-            position_size=config.max_position_size * (1 - analysis["fear"] * (1 - config.smallest_scale)),
-            risk_level=vix.ge(config.high_risk_vix).map({True: "high", False: "medium"}),
+            confidence=(fear + fall) / 2,
+            position_size=config.max_position_size * (1 - fear * (1 - config.smallest_scale)),
+            risk_level=pd.Series(np.where(vix >= config.high_risk_vix, "high", "medium"), dtype="str"),
         )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import Tunable
 from mts_dagster.strategies.market import Market
-from mts_dagster.strategies.sizing import VolatilitySizing, position_size, risk_level, volatility_unknown
+from mts_dagster.strategies.sizing import VolatilitySizing, part_of_way, position_size, risk_level, volatility_unknown
 
 DAYS_PER_YEAR = 365
 
@@ -69,6 +70,7 @@ class Momentum(Strategy[MomentumConfig]):
         1. Size is the largest position, reduced as volatility exceeds its target.
         """
         config, move, volatility = self.config, analysis["move_pct"], analysis["volatility_30d_ann_pct"]
+        sure = part_of_way(analysis["move_sigmas"].abs(), 0.0, config.full_confidence_sigmas)
         seen = "price moved {move_pct:+.1f} % in {config.window_days} days, "
         return self.first_match(
             analysis,
@@ -79,7 +81,7 @@ class Momentum(Strategy[MomentumConfig]):
                 Rule(move < config.short_below_pct, "short", seen + "less than {config.short_below_pct:+.1f} %"),
             ],
             otherwise=seen + "within {config.short_below_pct:+.1f} and {config.long_above_pct:+.1f} %",
-            confidence=(analysis["move_sigmas"].abs() / config.full_confidence_sigmas).clip(upper=1).fillna(1.0),
+            confidence=np.nan_to_num(sure, nan=1.0),
             position_size=position_size(config, volatility),
             risk_level=risk_level(config, volatility),
         )

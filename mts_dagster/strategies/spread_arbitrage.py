@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import StrategyConfig, Tunable
 from mts_dagster.strategies.market import Market
+from mts_dagster.strategies.sizing import part_of_way
 
 ARBITRAGE = "arbitrage_daily"
 
@@ -103,9 +104,7 @@ class SpreadArbitrage(Strategy[SpreadArbitrageConfig]):
                 ),
             ],
             otherwise=earned + "not above {config.peak_net_above_bps:.1f}",
-            confidence=(
-                (lasting - config.lasting_above) / (config.full_confidence_lasting - config.lasting_above)
-            ).clip(0, 1),
+            confidence=part_of_way(lasting, config.lasting_above, config.full_confidence_lasting),
             position_size=every * config.max_position_size,
             risk_level=pd.Series("low", index=analysis.index),
         )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import Tunable
 from mts_dagster.strategies.market import Market
-from mts_dagster.strategies.sizing import VolatilitySizing, position_size, risk_level, volatility_unknown
+from mts_dagster.strategies.sizing import VolatilitySizing, part_of_way, position_size, risk_level, volatility_unknown
 
 OBSERVATIONS = 30
 """Pairs that the correlation in ``features_daily`` is computed over; it is null with fewer."""
@@ -59,8 +60,8 @@ class VixCorrelation(Strategy[VixCorrelationConfig]):
         """
         config, correlation = self.config, analysis["vix_correlation"]
         volatility = analysis["volatility_30d_ann_pct"]
-        beyond_low = (config.long_below - correlation) / (1 + config.long_below)
-        beyond_high = (correlation - config.short_above) / (1 - config.short_above)
+        beyond_low = part_of_way(correlation, config.long_below, -1.0)
+        beyond_high = part_of_way(correlation, config.short_above, 1.0)
         seen = "correlation with VIX {vix_correlation:+.3f} over {vix_correlation_pairs:.0f} observations is "
         return self.first_match(
             analysis,
@@ -77,7 +78,7 @@ class VixCorrelation(Strategy[VixCorrelationConfig]):
                 Rule(correlation > config.short_above, "short", seen + "above {config.short_above:+.2f}"),
             ],
             otherwise=seen + "within {config.long_below:+.2f} and {config.short_above:+.2f}",
-            confidence=beyond_low.where(correlation < 0, beyond_high).clip(0, 1),
+            confidence=np.where(correlation < 0, beyond_low, beyond_high),
             position_size=position_size(config, volatility),
             risk_level=risk_level(config, volatility),
         )

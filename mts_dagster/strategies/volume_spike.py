@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from mts_dagster.strategies.base import FEATURES, Rule, Strategy
 from mts_dagster.strategies.config import Tunable
 from mts_dagster.strategies.market import Market
-from mts_dagster.strategies.sizing import VolatilitySizing, position_size, risk_level, volatility_unknown
+from mts_dagster.strategies.sizing import VolatilitySizing, part_of_way, position_size, risk_level, volatility_unknown
 
 
 class VolumeSpikeConfig(VolatilitySizing):
@@ -64,7 +64,6 @@ class VolumeSpike(Strategy[VolumeSpikeConfig]):
         volatility = analysis["volatility_30d_ann_pct"]
         spike = "volume {volume_zscore_30d:+.1f} standard deviations from its mean, "
         moved = spike + "above {config.zscore_above:+.1f}, and the price moved {return_pct:+.1f} %, "
-        beyond = (zscore - config.zscore_above) / (config.extreme_zscore - config.zscore_above)
         return self.first_match(
             analysis,
             [
@@ -76,7 +75,7 @@ class VolumeSpike(Strategy[VolumeSpikeConfig]):
                 Rule(move < -config.move_above_pct, "short", moved + "below -{config.move_above_pct:.1f} %"),
             ],
             otherwise=moved + "not beyond {config.move_above_pct:.1f} %",
-            confidence=beyond.clip(0, 1),
+            confidence=part_of_way(zscore, config.zscore_above, config.extreme_zscore),
             position_size=position_size(config, volatility),
             risk_level=risk_level(config, volatility),
         )

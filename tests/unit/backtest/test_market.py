@@ -11,7 +11,13 @@ import pytest
 from mts_dagster.backtest.errors import MarketDataError, UncoveredDataError
 from mts_dagster.backtest.layout import AT_OPEN, INSIDE
 from mts_dagster.backtest.market import market_from_frames
-from mts_dagster.backtest.signals import commands_from_signals, commands_from_targets, targets_from_signals
+from mts_dagster.backtest.signals import (
+    commands_from_signals,
+    commands_from_targets,
+    places_of,
+    signed_sizes,
+    targets_at,
+)
 from mts_dagster.errors import UsageError
 from tests.unit.backtest.playing import HOUR, START, frame_of
 
@@ -260,6 +266,21 @@ def test_signals_stand_until_the_next_one() -> None:
         (START + 3 * HOUR, "ETH", "short", 0.2),
         (START + 4 * HOUR, "BTC", "flat", 0.0),
     )
-    targets = targets_from_signals(signals, market, 0.0)
+    places = places_of(signals, market, 0.0)
+    targets = targets_at(places, signed_sizes(signals, places.rows), market)
     assert targets[:, 0].tolist() == [0.0, 0.5, 0.5, 0.0, 0.0]
     assert targets[:, 1].tolist() == [0.0, 0.0, -0.2, -0.2, -0.2]
+
+
+def test_the_last_signal_of_a_bar_stands_in_whatever_order_they_come() -> None:
+    """Both can only fill at 02:00; one a day after the last bar has no place."""
+    market = market_from_frames(frame_of({"BTC": [FLAT] * 3}))
+    minute = pd.Timedelta(minutes=1)
+    signals = signal_frame(
+        (START + DAY, "BTC", "long", 0.9),
+        (START + HOUR + 40 * minute, "BTC", "short", 0.2),
+        (START + HOUR + 20 * minute, "BTC", "long", 0.5),
+    )
+    places = places_of(signals, market, 0.0)
+    assert (places.rows.tolist(), places.bars.tolist()) == ([2, 1], [1, 1])
+    assert targets_at(places, signed_sizes(signals, places.rows), market)[:, 0].tolist() == [0.0, -0.2, -0.2]

@@ -212,6 +212,24 @@ def market() -> Market:
 
 
 @pytest.fixture(scope="session")
+def bars(market: Market) -> pd.DataFrame:
+    """Daily bars of the seeded market; a bar opens at the close before it."""
+    closes = market.frames[FEATURES].sort_values(["coin", "date"])
+    opens = closes.groupby("coin")["close_usd"].shift(1).fillna(closes["close_usd"])
+    return pd.DataFrame(
+        {
+            "open_time": closes["date"].dt.tz_localize("UTC"),
+            "asset": closes["coin"],
+            "open": opens,
+            "high": np.maximum(opens, closes["close_usd"]),
+            "low": np.minimum(opens, closes["close_usd"]),
+            "close": closes["close_usd"],
+            "volume_base": 1.0,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
 def recorded_market() -> Market:
     """BTC, ETH and BNB with VIX from 2024-01-10 to 2025-06-30, from the recordings."""
     if not SHARED.is_dir():

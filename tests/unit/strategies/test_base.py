@@ -80,6 +80,18 @@ def test_reasons_are_filled_from_columns_and_config(rows: Rows) -> None:
     assert signals["reason"].tolist() == ["bitcoin: VIX 21.5, limit 5 %"]
 
 
+def test_decisions_without_words_are_the_same(rows: Rows) -> None:
+    """In a search nobody reads the reasons."""
+    market = rows(close_usd=[100.0] * 31 + [120.0])
+    strategy = Momentum(MomentumConfig())
+    worded = strategy.signals(strategy.analyse(Market({"features_daily": market})))
+    strategy.worded = False
+    brief = strategy.signals(strategy.analyse(Market({"features_daily": market})))
+    assert worded["direction"].iloc[-1] == "long"
+    assert set(brief["reason"]) == {""}
+    pd.testing.assert_frame_equal(brief.drop(columns="reason"), worded.drop(columns="reason"))
+
+
 def test_an_analysis_without_rows_gives_no_signals(rows: Rows) -> None:
     """The columns are there all the same."""
     signals = matched(rows().iloc[:0], otherwise="VIX {vix}")

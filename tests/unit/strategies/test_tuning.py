@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,51 +15,43 @@ from mts_dagster.backtest.run import Window, backtest_signals, prepare
 from mts_dagster.backtest.sweep import Params, Targets, sweep
 from mts_dagster.backtest_schemas import WalkForward
 from mts_dagster.lake.validate import validate_frame
+from mts_dagster.research import tuning
 from mts_dagster.research.inputs import Inputs
+from mts_dagster.research.rehearsal import Rehearsal
 from mts_dagster.research.runs import Request
 from mts_dagster.research.subject import subject_named
 from mts_dagster.research.tuning import Bench, tune, walk, walk_rows
 from mts_dagster.schemas import table_of
 from mts_dagster.settings import load_settings
-from mts_dagster.strategies import FEATURES, Market, decide
+from mts_dagster.strategies import Market, decide
 
 START, END = datetime(2024, 2, 5, tzinfo=UTC), datetime(2024, 10, 20, tzinfo=UTC)
 TERMS = Assumptions(rebalance_threshold=0.005)
 SPACE: dict[str, list[float]] = {"window_days": [10, 20, 30], "long_above_pct": [0.0, 5.0]}
 
 
+FIRST_DAY = date(2024, 2, 4)  # the day whose close is the first open
+
+
 @pytest.fixture(scope="module")
-def bench(market: Market) -> Bench:
-    """Momentum over the seeded market; a bar opens at the close before it."""
-    features = market.frames[FEATURES]
-    closes = features.sort_values(["coin", "date"])
-    opens = closes.groupby("coin")["close_usd"].shift(1).fillna(closes["close_usd"])
-    bars = pd.DataFrame(
-        {
-            "open_time": closes["date"].dt.tz_localize("UTC"),
-            "asset": closes["coin"],
-            "open": opens,
-            "high": np.maximum(opens, closes["close_usd"]),
-            "low": np.minimum(opens, closes["close_usd"]),
-            "close": closes["close_usd"],
-            "volume_base": 1.0,
-        }
-    )
+def bench(market: Market, bars: pd.DataFrame) -> Bench:
+    """Momentum over the seeded market."""
     subject = subject_named("momentum", load_settings(strategy_folders=()))
     assert subject.strategy is not None
-    signals = decide(subject.strategy, market, datetime(2024, 2, 4, tzinfo=UTC).date(), END.date())
+    signals = decide(subject.strategy, market, FIRST_DAY, END.date())
     none = pd.DataFrame({"settled_at": pd.DatetimeIndex([], tz="UTC"), "asset": [], "funding_rate": []})
     inputs = Inputs(bars, none, signals, market, (), 0, 1)
     prepared = prepare(bars, none, TERMS, Window(START, END))
-    return Bench(subject, Request(subject, START, END, TERMS), market, prepared, inputs)
+    shown = market.prepared(subject.strategy.inputs, subject.assets)
+    rehearsal = Rehearsal(shown, prepared, FIRST_DAY, END.date(), TERMS.fills.decision_delay_s)
+    return Bench(subject, Request(subject, START, END, TERMS), prepared, rehearsal, inputs)
 
 
-def test_the_best_of_a_search_is_the_backtest_of_its_parameters(bench: Bench) -> None:
+def test_the_best_of_a_search_is_the_backtest_of_its_parameters(bench: Bench, market: Market) -> None:
     """The sweep and the whole engine agree on the numbers of one set."""
     found = tune(bench, SPACE, method="grid", objective="sharpe", trials=None)
     assert found.trials.count == 6
-    strategy = bench.tuned(found.best)
-    signals = decide(strategy, bench.tables, datetime(2024, 2, 4, tzinfo=UTC).date(), END.date())
+    signals = decide(bench.tuned(found.best), market, FIRST_DAY, END.date())
     result = backtest_signals(signals, bench.inputs.bars, TERMS, window=Window(START, END))
     assert result.metrics.sharpe == pytest.approx(found.stability().best)
 
@@ -69,6 +60,14 @@ def test_decisions_are_made_once_for_each_set(bench: Bench) -> None:
     """The same set again, in whatever order, is the same array."""
     one = bench.decide({"window_days": 20, "long_above_pct": 5.0})
     assert bench.decide({"long_above_pct": 5.0, "window_days": 20}) is one
+
+
+def test_what_does_not_fit_is_decided_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions of very many sets over a long time are not all kept."""
+    monkeypatch.setattr(tuning, "MOST_KEPT_BYTES", 0)
+    params = {"window_days": 50, "long_above_pct": 5.0}
+    assert bench.decide(params) is not bench.decide(params)
+    assert (bench.decide(params) == bench.decide(params)).all()
 
 
 def test_the_rows_of_a_walk_keep_their_contract(bench: Bench) -> None:
