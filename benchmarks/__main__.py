@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SUITES = ("history", "lake_writes", "dagster_events", "live_hours", "realtime_bench", "backtest_speed")
+SUITES = (
+    "history",
+    "lake_writes",
+    "dagster_events",
+    "live_hours",
+    "realtime_bench",
+    "parameter_search",
+    "backtest_speed",
+)
 
 for name in SUITES:
     sys.stdout.write(f"\n== {name}\n")
