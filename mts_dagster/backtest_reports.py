@@ -102,10 +102,10 @@ def print_tuning(found: Tuning, sheet: Path | None, *, as_json: bool) -> None:
         title=f"best of {search.trials.count} trials ({search.method})",
     )
     say(
-        f"the best has {stability.neighbours} tried neighbours with a mean {search.objective} of "
-        f"{shown(stability.neighbour_mean, '{:.2f}')} (worst {shown(stability.neighbour_worst, '{:.2f}')}, its own "
-        f"{stability.best:.2f}); {stability.profitable_pct:.0f} % of all trials gained",
-        f"most stable: {plain(stability.plateau)}",
+        f"{search.objective} of the best {stability.best:.2f}; its neighbours: {stability.neighbours} tried, mean "
+        f"{shown(stability.neighbour_mean, '{:.2f}')}, worst {shown(stability.neighbour_worst, '{:.2f}')}; "
+        f"{stability.profitable_pct:.0f} % of all trials gained",
+        f"most stable: {', '.join(f'{name} {value}' for name, value in plain(stability.plateau).items())}",
         f"probability that the best is better than luck after {search.trials.count} trials: "
         f"{shown(run.result.metrics.deflated_sharpe, '{:.1%}')} (deflated Sharpe)",
     )
