@@ -12,8 +12,9 @@ import json
 import resource
 import time
 
-from mts_realtime.runner import Sidecar, stream
+from mts_realtime.runner import stream
 from mts_realtime.settings import load_settings
+from mts_realtime.sidecar import Sidecar
 from mts_realtime.topics import BookTopic
 
 _SAMPLE_EVERY = 7

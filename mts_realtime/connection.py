@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mts_realtime.exchanges.base import ConnectionPlan, Exchange
     from mts_realtime.sessions import Session
-    from mts_realtime.supervisor import Shell
+    from mts_realtime.shell import Shell
 
 log = logging.getLogger(__name__)
 

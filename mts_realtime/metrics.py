@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from mts_realtime.histogram import Histogram
-    from mts_realtime.runner import Sidecar
+    from mts_realtime.sidecar import Sidecar
 
 _PREFIX = "mts_realtime_"
 

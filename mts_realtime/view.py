@@ -21,7 +21,7 @@ from mts_realtime.metrics import health_report
 
 if TYPE_CHECKING:
     from mts_realtime.detector import Market
-    from mts_realtime.runner import Sidecar
+    from mts_realtime.sidecar import Sidecar
 
 _REFRESH_S = 0.5
 _MOST_MARKETS = 24

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import serve
 
-from mts_realtime.runner import Sidecar, stream
+from mts_realtime.runner import stream
 from mts_realtime.settings import RealtimeSettings
+from mts_realtime.sidecar import Sidecar
 from tests.integration.realtime.running import Running, Start
 from tests.integration.realtime.venue import Venue
 

@@ -11,8 +11,8 @@ from typing import Any
 from mts_realtime.analytics.signals import Signal
 from mts_realtime.landing import list_segments, read_segments
 from mts_realtime.metrics import SidecarCollector
-from mts_realtime.runner import Sidecar
 from mts_realtime.settings import RealtimeSettings
+from mts_realtime.sidecar import Sidecar
 from tests.integration.realtime.venue import Venue
 
 Row = dict[str, Any]

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from mts_realtime.landing import list_segments, read_segments
-from mts_realtime.runner import Sidecar, stream
+from mts_realtime.runner import stream
 from mts_realtime.settings import RealtimeSettings, load_settings
+from mts_realtime.sidecar import Sidecar
 from mts_simulator import Simulator, SimulatorConfig, StreamFault, running_simulator
 from tests.integration.realtime.running import Row, Running, assert_covered
 
