@@ -1,6 +1,6 @@
-"""What all assets share: policies with their reasons, owners, and how our errors end a step.
+"""What all assets share: how those with a table are declared, policies with their reasons, how our errors end a step.
 
-What belongs here: constants and the one translation from the error family to Dagster's failure.
+What belongs here: that declaration, constants, and the one translation from the error family to Dagster's failure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 import dagster as dg
 
 from mts_dagster.errors import LakeLockedError, MtsError
+from mts_dagster.lake.io_manager import column_schema
 from mts_dagster.runs import PROCESS, STOPPED, Days, range_tags
+from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings
 from mts_dagster.sources.errors import SourceError
 
@@ -30,6 +32,32 @@ SINGLE_RUN = dg.BackfillPolicy.single_run()
 
 # The clients retry a request by themselves; this one covers an outage that outlasts them.
 FETCH_RETRY = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+def contract(table: Table) -> dict[str, Any]:
+    """What the UI shows of a stored table, also before it has rows."""
+    return {"dagster/column_schema": column_schema(table), "dagster/table_name": table.qualified}
+
+
+def lake_asset(table: Table, **declared: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:  # noqa: ANN401 - Dagster's own arguments
+    """Declare the asset whose rows are ``table``: named, described and typed by it; any backfill is one run.
+
+    Args:
+        table: where the rows are.
+        declared: further arguments of ``dagster.asset``, which come before what is set here.
+    """
+    shared = {
+        "key": [table.schema, table.name],
+        "description": table.description,
+        "metadata": contract(table),
+        "backfill_policy": SINGLE_RUN,
+        "code_version": "1",
+    }
+
+    def declare(compute: Callable[..., Any]) -> dg.AssetsDefinition:
+        return dg.asset(**(shared | declared))(ends_in_failure(compute))
+
+    return declare
 
 
 def ends_in_failure(compute: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

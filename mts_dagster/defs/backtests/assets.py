@@ -14,13 +14,13 @@ import dagster as dg
 import pandas as pd
 
 from mts_dagster.backtest_schemas import SCHEMA, BacktestRuns, BacktestSummary, WalkForward
-from mts_dagster.defs.common import RESEARCH, SINGLE_RUN, ends_in_failure
+from mts_dagster.defs.common import RESEARCH, SINGLE_RUN, contract, ends_in_failure, lake_asset
 from mts_dagster.errors import UsageError
-from mts_dagster.lake.io_manager import column_schema, run_origin
+from mts_dagster.lake.io_manager import run_origin
 from mts_dagster.lake.shared import session
 from mts_dagster.partitions import midnight, years
 from mts_dagster.research.subject import Subject, tunable
-from mts_dagster.schemas import Table, table_of
+from mts_dagster.schemas import table_of
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Project
 
@@ -51,10 +51,6 @@ def build_backtest_assets(subjects: Mapping[str, Subject], project: Project) -> 
     ]
 
 
-def _shown(table: Table) -> dict[str, Any]:
-    return {"dagster/column_schema": column_schema(table), "dagster/table_name": table.qualified}
-
-
 def _folds_asset(
     subjects: Mapping[str, Subject],
     project: Project,
@@ -74,7 +70,7 @@ def _folds_asset(
         description="Each strategy traded over each year on daily bars, with fees, slippage and funding, as assumed "
         "and under worse costs. A year warms up on the time before, starts flat, and ends at the last closed day. "
         "Results are in backtest_runs, backtest_equity, backtest_fills, backtest_trades and backtest_events.",
-        metadata=_shown(table_of(BacktestRuns)),
+        metadata=contract(table_of(BacktestRuns)),
     )
     @ends_in_failure
     def backtests(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
@@ -131,8 +127,8 @@ def told(settings: Settings, run: Run | str, *, pictures: bool) -> dict[str, Any
 def _summary_asset(names: Sequence[str]) -> dg.AssetsDefinition:
     table = table_of(BacktestSummary)
 
-    @dg.asset(
-        key=[SCHEMA, table.name],
+    @lake_asset(
+        table,
         deps=[dg.AssetDep(BACKTESTS, partition_mapping=dg.AllPartitionMapping())],
         group_name=GROUP,
         kinds={"python", "duckdb"},
@@ -140,9 +136,7 @@ def _summary_asset(names: Sequence[str]) -> dg.AssetsDefinition:
         tags={"domain": "backtests"},
         code_version=VERSION,
         description="The yearly folds of each strategy joined by their growth, as assumed and under worse costs.",
-        metadata=_shown(table),
     )
-    @ends_in_failure
     def backtest_summary(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
@@ -172,11 +166,10 @@ def _walk_asset(
 ) -> dg.AssetsDefinition:
     table = table_of(WalkForward)
 
-    @dg.asset(
-        key=[SCHEMA, table.name],
+    @lake_asset(
+        table,
         deps=deps,
         partitions_def=partitions,
-        backfill_policy=SINGLE_RUN,
         group_name=GROUP,
         kinds={"python", "duckdb"},
         owners=RESEARCH,
@@ -184,9 +177,7 @@ def _walk_asset(
         code_version=VERSION,
         description="Parameters of each strategy chosen on the past and judged on the bars after it, in purged folds "
         "over all history: how much of a strategy's optimum survives.",
-        metadata=_shown(table),
     )
-    @ends_in_failure
     def walk_forward(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
         from mts_dagster.research import store, walks  # noqa: PLC0415 - loads the engine's compiler
 

@@ -7,12 +7,12 @@ What belongs here: which partitions ask which client for what. Clients and their
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from mts_dagster.defs.common import FETCH_RETRY, MARKET_DATA, SINGLE_RUN, ends_in_failure
-from mts_dagster.lake.io_manager import column_schema
+from mts_dagster.defs.common import FETCH_RETRY, MARKET_DATA, lake_asset
 from mts_dagster.lake.read import read_tables
 from mts_dagster.partitions import coin_daily, daily, slices_of
 from mts_dagster.runs import register_coins
@@ -22,28 +22,26 @@ from mts_dagster.sources.clients import Clients
 from mts_dagster.sources.history import Collected, candles, funding, prices, universe
 from mts_dagster.tracked import tracked_coins
 
-GROUP = "history"
+FETCHED: dict[str, Any] = {
+    "group_name": "history",
+    "retry_policy": FETCH_RETRY,
+    "owners": MARKET_DATA,
+    "tags": {"domain": "market"},
+    "io_manager_key": "lake",
+}
 ONE_COIN_OF_DAY = dg.MultiToSingleDimensionPartitionMapping("date")
 
 
-@dg.asset(
-    key=["raw", "coin_universe"],
+@lake_asset(
+    TABLES["coin_universe"],
     partitions_def=daily,
-    backfill_policy=SINGLE_RUN,
-    retry_policy=FETCH_RETRY,
     pool="coingecko",
-    group_name=GROUP,
     kinds={"coingecko", "duckdb"},
-    owners=MARKET_DATA,
-    tags={"domain": "market"},
-    code_version="1",
     description="Coins by market cap as of each day: the top of CoinGecko's ranking and the tracked coins. Today is "
     "the live ranking; a day filled in later ranks the tracked coins among themselves and says so; a stored live "
     "ranking is kept. Feeds the coin partitions.",
-    metadata={"dagster/column_schema": column_schema(TABLES["coin_universe"])},
-    io_manager_key="lake",
+    **FETCHED,
 )
-@ends_in_failure
 def coin_universe(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], clients: dg.ResourceParam[Clients]
 ) -> pd.DataFrame:
@@ -57,46 +55,30 @@ def coin_universe(
     return frame
 
 
-@dg.asset(
-    key=["raw", "price_points"],
+@lake_asset(
+    TABLES["price_points"],
     deps=[dg.AssetDep(coin_universe, partition_mapping=ONE_COIN_OF_DAY)],
     partitions_def=coin_daily,
-    backfill_policy=SINGLE_RUN,
-    retry_policy=FETCH_RETRY,
     pool="coingecko",
-    group_name=GROUP,
     kinds={"coingecko", "duckdb"},
-    owners=MARKET_DATA,
-    tags={"domain": "market"},
-    code_version="1",
     description="Sampled prices, market caps and trailing 24 h volumes of CoinGecko. Points, not OHLCV.",
-    metadata={"dagster/column_schema": column_schema(TABLES["price_points"])},
-    io_manager_key="lake",
+    **FETCHED,
 )
-@ends_in_failure
 def price_points(context: dg.AssetExecutionContext, clients: dg.ResourceParam[Clients]) -> pd.DataFrame:
     """Price points of each coin and day of the run."""
     return _told(context, prices(clients.coingecko, slices_of(context.partition_keys)))
 
 
-@dg.asset(
-    key=["raw", "klines"],
+@lake_asset(
+    TABLES["klines"],
     deps=[dg.AssetDep(coin_universe, partition_mapping=ONE_COIN_OF_DAY)],
     partitions_def=coin_daily,
-    backfill_policy=SINGLE_RUN,
-    retry_policy=FETCH_RETRY,
     pool="exchanges",
-    group_name=GROUP,
     kinds={"binance", "bybit", "duckdb"},
-    owners=MARKET_DATA,
-    tags={"domain": "market"},
-    code_version="1",
     description="Closed candles of the coin's USDT perpetual, 1 h and 1 d by default: Binance, and Bybit where Binance "
     "has none. A coin without a perpetual has no rows.",
-    metadata={"dagster/column_schema": column_schema(TABLES["klines"])},
-    io_manager_key="lake",
+    **FETCHED,
 )
-@ends_in_failure
 def klines(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], clients: dg.ResourceParam[Clients]
 ) -> pd.DataFrame:
@@ -105,25 +87,17 @@ def klines(
     return _told(context, candles(clients.venues, slices, settings.kline_intervals, _tickers(settings)))
 
 
-@dg.asset(
-    key=["raw", "funding_rates"],
+@lake_asset(
+    TABLES["funding_rates"],
     deps=[dg.AssetDep(coin_universe, partition_mapping=ONE_COIN_OF_DAY)],
     partitions_def=coin_daily,
-    backfill_policy=SINGLE_RUN,
-    retry_policy=FETCH_RETRY,
     pool="exchanges",
-    group_name=GROUP,
     kinds={"binance", "bybit", "duckdb"},
-    owners=MARKET_DATA,
-    tags={"domain": "market"},
-    code_version="1",
     description="Settled funding of the coin's USDT perpetual at every exchange, with the interval that each rate was "
     "for. Special settlements stand apart. Rows of an exchange that refuses stay. A coin without a perpetual has no "
     "rows.",
-    metadata={"dagster/column_schema": column_schema(TABLES["funding_rates"])},
-    io_manager_key="lake",
+    **FETCHED,
 )
-@ends_in_failure
 def funding_rates(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], clients: dg.ResourceParam[Clients]
 ) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from typing import Any
 
 import dagster as dg
 
-from mts_dagster.defs.common import FETCH_RETRY, MARKET_DATA, SINGLE_RUN, ends_in_failure
-from mts_dagster.lake.io_manager import column_schema, run_origin
+from mts_dagster.defs.common import FETCH_RETRY, MARKET_DATA, lake_asset
+from mts_dagster.lake.io_manager import run_origin
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.live.derive import Derived, derive_arbitrage, derive_spreads, derive_structure
@@ -70,11 +70,10 @@ def _key(table: Table) -> dg.AssetKey:
 
 
 def _landed_asset(landed: Landed) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=_key(landed.table),
+    @lake_asset(
+        landed.table,
         deps=[SIDECAR],
         partitions_def=hourly,
-        backfill_policy=SINGLE_RUN,
         retry_policy=FETCH_RETRY,
         group_name=GROUP,
         kinds={"parquet", "duckdb"},
@@ -82,9 +81,7 @@ def _landed_asset(landed: Landed) -> dg.AssetsDefinition:
         tags=DOMAIN,
         code_version=CODE_VERSION,
         description=f"{landed.table.description} Running it again changes nothing, also after its segments are gone.",
-        metadata=_contract(landed.table),
     )
-    @ends_in_failure
     def landed_hours(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
@@ -98,21 +95,17 @@ def _landed_asset(landed: Landed) -> dg.AssetsDefinition:
 
 
 def _derived_asset(table: Table, deps: Sequence[dg.AssetDep], compute: Compute) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=_key(table),
+    @lake_asset(
+        table,
         deps=deps,
         partitions_def=hourly,
-        backfill_policy=SINGLE_RUN,
         retry_policy=FETCH_RETRY,
         group_name=GROUP,
         kinds={"python", "duckdb"},
         owners=MARKET_DATA,
         tags=DOMAIN,
         code_version=CODE_VERSION,
-        description=table.description,
-        metadata=_contract(table),
     )
-    @ends_in_failure
     def derived_hours(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
@@ -121,10 +114,6 @@ def _derived_asset(table: Table, deps: Sequence[dg.AssetDep], compute: Compute) 
         return dg.MaterializeResult(metadata=_told_of_computation(done))
 
     return derived_hours
-
-
-def _contract(table: Table) -> dict[str, Any]:
-    return {"dagster/column_schema": column_schema(table), "dagster/table_name": table.qualified}
 
 
 def _told_of_ingest(done: Sequence[Ingested]) -> dict[str, Any]:

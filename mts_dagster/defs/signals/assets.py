@@ -13,8 +13,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from mts_dagster.defs.common import RESEARCH, SINGLE_RUN, ends_in_failure
-from mts_dagster.lake.io_manager import column_schema
+from mts_dagster.defs.common import RESEARCH, SINGLE_RUN, ends_in_failure, lake_asset
 from mts_dagster.lake.read import read_tables
 from mts_dagster.lake.slices import Slice
 from mts_dagster.live.tables import LIVE_TABLES
@@ -67,21 +66,18 @@ def _strategy_asset(strategy: Strategy[Any], project: Project) -> dg.AssetsDefin
     table = signal_table(strategy)
     inputs = [project.models[name].table() for name in strategy.inputs]
 
-    @dg.asset(
-        key=signal_key(strategy),
+    @lake_asset(
+        table,
         deps=[dg.AssetDep([entry.schema, entry.name], partition_mapping=lookback) for entry in inputs],
         partitions_def=daily,
-        backfill_policy=SINGLE_RUN,
         group_name=GROUP,
         kinds={"python", "duckdb"},
         owners=RESEARCH,
         tags={"domain": "signals", "strategy": strategy.name},
         code_version=f"1-{strategy.config_hash}",
         description=f"{strategy.description} One decision for each coin and day, flat ones included.",
-        metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table.qualified},
         io_manager_key="lake",
     )
-    @ends_in_failure
     def signals_of_strategy(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> pd.DataFrame:
         windows = slices_of(context.partition_keys)
         frames = [
@@ -104,21 +100,17 @@ def _union_asset(strategies: Sequence[Strategy[Any]]) -> dg.AssetsDefinition:
     tables = [signal_table(strategy) for strategy in strategies]
     table = table_of(TradingSignals)
 
-    @dg.asset(
-        key=[SCHEMA, table.name],
+    @lake_asset(
+        table,
         deps=[signal_key(strategy) for strategy in strategies],
         partitions_def=daily,
-        backfill_policy=SINGLE_RUN,
         group_name=GROUP,
         kinds={"python", "duckdb"},
         owners=RESEARCH,
         tags={"domain": "signals"},
-        code_version="1",
         description="Decisions of all strategies side by side, one row for each strategy, coin and day.",
-        metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table.qualified},
         io_manager_key="lake",
     )
-    @ends_in_failure
     def trading_signals(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> pd.DataFrame:
         slices = slices_of(context.partition_keys)
         return pd.concat(read_tables(settings, [(part, slices) for part in tables]), ignore_index=True)
@@ -134,14 +126,13 @@ def _portfolio_asset(
     hedged = {strategy.name for strategy in strategies if strategy.hedged}
     past = dg.TimeWindowPartitionMapping(start_offset=-MOST_DAYS)
 
-    @dg.asset(
-        key=[SCHEMA, table.name],
+    @lake_asset(
+        table,
         deps=[
             dg.AssetDep([SCHEMA, "trading_signals"], partition_mapping=past),
             dg.AssetDep([features.schema, features.name], partition_mapping=past),
         ],
         partitions_def=daily,
-        backfill_policy=SINGLE_RUN,
         group_name=GROUP,
         kinds={"python", "duckdb"},
         owners=RESEARCH,
@@ -150,10 +141,8 @@ def _portfolio_asset(
         description="One decision for each coin and day: weighted votes of all strategies within the portfolio's "
         "limits, with the contributing signals and the rule that decided. The portfolio is replayed from the first "
         "day on, so that a day comes out the same alone or in a range.",
-        metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table.qualified},
         io_manager_key="lake",
     )
-    @ends_in_failure
     def aggregated_signals(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> pd.DataFrame:
         slices = slices_of(context.partition_keys)
         replayed = Slice(midnight(settings.history_start), slices[-1].end)

@@ -13,9 +13,9 @@ from typing import Any
 
 import dagster as dg
 
-from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, ends_in_failure
+from mts_dagster.defs.common import MARKET_DATA, SINGLE_RUN, lake_asset
 from mts_dagster.errors import ConfigError
-from mts_dagster.lake.io_manager import column_schema, run_origin
+from mts_dagster.lake.io_manager import run_origin
 from mts_dagster.lake.replace import replace_select
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
@@ -85,8 +85,8 @@ def _raw_inputs(project: Project, model: Model) -> set[tuple[str, str]]:
 def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
     is_view = model.kind == "view"
 
-    @dg.asset(
-        key=[model.schema, model.name],
+    @lake_asset(
+        model.table(),
         deps=_dependencies(project, model),
         group_name=model.schema,
         kinds={"sql", "duckdb", "view" if is_view else "table"},
@@ -94,11 +94,9 @@ def _model_asset(project: Project, model: Model) -> dg.AssetsDefinition:
         tags={"domain": "models"},
         code_version=model.code_version,
         description=model.description,
-        metadata={"dagster/column_schema": column_schema(model.table()), "dagster/table_name": model.table().qualified},
         partitions_def=None if is_view else daily,
         backfill_policy=None if is_view else SINGLE_RUN,
     )
-    @ends_in_failure
     def sql_model(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
