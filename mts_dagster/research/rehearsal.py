@@ -121,6 +121,14 @@ class _Witness:
         self._config = config
         self.read: set[str] = set()
 
+    # For a strategy that asks what it is given.
+    __class__ = property(lambda self: type(self._config))  # type: ignore[assignment]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 - object's own signature
+        """A copy is the config itself, and is read where nobody watches."""
+        self.read.update(_fields(self._config))
+        return self._config.__reduce_ex__(protocol)
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the config holds
         fields = _fields(self._config)
         self.read.update((name,) if name in fields else fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar
@@ -81,6 +82,14 @@ class ByProperty(Threshold):
 
     def days(self) -> int:
         return int(self.config.longest_days)
+
+
+class Copies(Threshold):
+    """Asks what it is given, and copies it."""
+
+    def days(self) -> int:
+        assert isinstance(self.config, ThresholdConfig)
+        return copy.deepcopy(self.config).days
 
 
 class AtConstruction(Threshold):
@@ -207,7 +216,7 @@ def test_sets_share_an_analysis_that_reads_the_same(market: Market, traded: Mark
     assert len(Threshold.analysed) == 2
 
 
-@pytest.mark.parametrize("kind", [ByProperty, AtConstruction])
+@pytest.mark.parametrize("kind", [ByProperty, AtConstruction, Copies])
 def test_an_analysis_is_not_shared_if_it_may_have_read_anything(
     kind: type[Threshold], market: Market, traded: MarketData
 ) -> None:
