@@ -122,7 +122,7 @@ class _Witness:
         self.read: set[str] = set()
 
     # For a strategy that asks what it is given.
-    __class__ = property(lambda self: type(self._config))  # type: ignore[assignment]
+    __class__ = property(lambda self: type(self._config))
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 - object's own signature
         """A copy is the config itself, and is read where nobody watches."""
