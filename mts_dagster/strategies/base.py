@@ -205,7 +205,7 @@ class Strategy(ABC, Generic[ConfigT]):
         chosen = np.array([_truth(rule.when) for rule in table]).argmax(axis=0)
         direction = pd.array([rule.direction for rule in table], dtype="str").take(chosen)
         flat = np.array([rule.direction == "flat" for rule in table])[chosen]
-        risk = risk_level.array.copy()
+        risk = risk_level.astype("str").array.copy()
         risk[flat] = "low"
         # Arrays, since a search decides thousands of times, and columns that bring an index take twice as long.
         columns = {

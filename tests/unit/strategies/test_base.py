@@ -43,9 +43,11 @@ class Sample(Strategy[SampleConfig]):
 SAMPLE = Sample(SampleConfig())
 
 
-def matched(analysis: pd.DataFrame, *rules: Rule, otherwise: str = "nothing") -> pd.DataFrame:
+def matched(
+    analysis: pd.DataFrame, *rules: Rule, otherwise: str = "nothing", risk: pd.Series[str] | None = None
+) -> pd.DataFrame:
     some = pd.Series(0.5, index=analysis.index)
-    risk = pd.Series("high", index=analysis.index)
+    risk = pd.Series("high", index=analysis.index) if risk is None else risk
     return SAMPLE.first_match(
         analysis, rules, otherwise=otherwise, confidence=some, position_size=some, risk_level=risk
     )
@@ -72,6 +74,15 @@ def test_flat_rows_hold_nothing(rows: Rows) -> None:
     assert signals["confidence"].tolist() == [0.5, 0.0]
     assert signals["position_size"].tolist() == [0.5, 0.0]
     assert signals["risk_level"].tolist() == ["high", "low"]
+
+
+@pytest.mark.parametrize("dtype", ["str", "object", pd.CategoricalDtype(["medium", "high"])])
+def test_risk_may_come_as_any_text(rows: Rows, dtype: str) -> None:
+    """As categories too, such as ``pandas.cut`` gives them, also if low is none of them; what came stays as it was."""
+    risk = pd.Series(["high", "medium"], dtype=dtype)
+    signals = matched(rows(close_usd=[1.0, 2.0]), rule([True, False], "long", "up"), risk=risk)
+    assert signals["risk_level"].tolist() == ["high", "low"]
+    assert risk.tolist() == ["high", "medium"]
 
 
 def test_reasons_are_filled_from_columns_and_config(rows: Rows) -> None:
