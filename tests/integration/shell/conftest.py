@@ -71,8 +71,9 @@ Mts = Callable[..., Said]
 
 
 def is_one_line(said: Said) -> bool:
+    """Whether stderr ends in one line that begins with the program's name, without a traceback."""
     last = said.err.rstrip("\n").splitlines()[-1]
-    return last.startswith("mts: ") and "Traceback" not in said.err
+    return last.startswith("mts: ") and "Traceback" not in said.err and len(last) < 400
 
 
 def everything(con: duckdb.DuckDBPyConnection) -> dict[str, list[tuple[Any, ...]]]:
