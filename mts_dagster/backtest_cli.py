@@ -1,7 +1,8 @@
-"""The backtest commands of ``mts``: backtest, compare, optimize, reproduce.
+"""The backtest commands of ``mts``: backtest, compare, optimize, reproduce, backtests, forget.
 
-What belongs here: arguments and exit codes. What the commands do is ``desk``, what they print ``backtest_reports``.
-Both are imported inside the commands, so that ``mts --help`` answers at once.
+What belongs here: arguments and exit codes. What the commands do is ``desk``, what they print ``backtest_reports``;
+those that only look at what is stored, or delete it, need no engine: ``research`` and ``record_reports``. All are
+imported inside the commands, so that ``mts --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ AssumptionsOption = Annotated[
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse to run over missing bars or funding.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the tear sheet to this HTML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DEFAULT_LIMIT = 20
 Objective = Literal["sharpe", "sortino", "calmar", "total_return_pct"]
 Method = Literal["grid", "random", "bayes"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``mts``."""
-    for command in (backtest, compare, optimize, reproduce):
+    for command in (backtest, compare, optimize, reproduce, backtests, forget):
         app.command()(command)
 
 
@@ -114,7 +116,7 @@ def optimize(
 
 
 def reproduce(
-    run_id: Annotated[str, typer.Argument(help="Name of a stored run, see backtests.backtest_runs.")],
+    run_id: Annotated[str, typer.Argument(help="Name of a stored run, see mts backtests.")],
     json: JsonOption = False,
 ) -> None:
     """Run a stored backtest again on the snapshot of the lake that it read: 0 if all is equal, 1 if not."""
@@ -124,6 +126,27 @@ def reproduce(
     found = Desk.open().reproduce(run_id)
     print_reproduction(run_id, found, as_json=json)
     raise typer.Exit(0 if found.is_equal else 1)
+
+
+def backtests(
+    strategy: Annotated[str | None, typer.Option("--strategy", help="Only of this strategy, or of aggregate.")] = None,
+    folds: Annotated[bool, typer.Option("--folds", help="The years of the asset backtests too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show so many at most.")] = DEFAULT_LIMIT,
+    json: JsonOption = False,
+) -> None:
+    """List the stored backtests, the newest first, and whether each can be reproduced."""
+    from mts_dagster.record_reports import print_stored
+
+    print_stored(strategy, with_folds=folds, limit=limit, as_json=json)
+
+
+def forget(
+    run_ids: Annotated[list[str], typer.Argument(metavar="RUN_ID", help="Stored runs, see mts backtests.")],
+) -> None:
+    """Delete stored backtests: all of those named or, if one is wrong, none; their snapshots are free then."""
+    from mts_dagster.record_reports import print_forgotten
+
+    print_forgotten(run_ids)
 
 
 def _day(option: str, text: str | None) -> date | None:

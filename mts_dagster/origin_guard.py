@@ -1,17 +1,16 @@
 """Simulated and real data never share a lake: a number from the simulator must not be traded on.
 
-What belongs here: the mark in ``MTS_HOME`` that says which kind of services filled it, and the check against it.
+What belongs here: the mark in ``MTS_HOME`` that says which kind of services filled it, and the check of the settings
+against it. The sidecar checks its own sockets and marks its landing folder (``mts_realtime.origin``); where segments
+enter the lake, ``live.ingest`` compares the two marks.
 """
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from urllib.parse import urlsplit
-
 from mts_dagster.errors import ConfigError, LakeError
 from mts_dagster.settings import Settings
-
-MARK = "origin.txt"
+from mts_realtime.errors import SettingsError
+from mts_realtime.origin import MARK, claim, kind_of
 
 
 def origin_of_settings(settings: Settings) -> str:
@@ -27,11 +26,10 @@ def origin_of_settings(settings: Settings) -> str:
         "MTS_BINANCE_URL": settings.binance_url,
         "MTS_BYBIT_URL": settings.bybit_url,
     }
-    simulated = [name for name, url in urls.items() if _is_loopback(urlsplit(url).hostname or "")]
-    if simulated and len(simulated) < len(urls):
-        real = ", ".join(name for name in urls if name not in simulated)
-        raise ConfigError(f"at loopback: {', '.join(simulated)}; elsewhere: {real}; set all of them or none")
-    return "simulated" if simulated else "real"
+    try:
+        return kind_of(urls)
+    except SettingsError as error:
+        raise ConfigError(str(error)) from None
 
 
 def guard_origin(settings: Settings) -> None:
@@ -41,24 +39,14 @@ def guard_origin(settings: Settings) -> None:
         ConfigError: the home holds data of the other kind.
     """
     origin = origin_of_settings(settings)
-    mark = settings.home / MARK
-    if mark.exists():
-        stored = mark.read_text().strip()
-        if stored != origin:
-            raise ConfigError(
-                f"{settings.home} holds {stored} data, but the settings point at {origin} services; "
-                "set MTS_HOME to another folder"
-            )
-        return
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        mark.write_text(origin + "\n")
+        held = claim(settings.home, origin)
     except OSError as error:
-        raise LakeError(f"cannot write {mark}: {error.strerror}; set MTS_HOME to a folder you own") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        raise LakeError(
+            f"cannot write {settings.home / MARK}: {error.strerror}; set MTS_HOME to a folder you own"
+        ) from error
+    if held != origin:
+        raise ConfigError(
+            f"{settings.home} holds {held} data, but the settings point at {origin} services; "
+            "set MTS_HOME to another folder"
+        )

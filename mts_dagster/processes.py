@@ -113,8 +113,9 @@ def _supervise(settings: Settings, addresses: dict[str, str], commands: dict[str
     honcho.KILL_WAIT = STOP_WAIT_S + 2
     manager = honcho.Manager()
     for name, command in commands.items():
-        # Without exec the shell around a process would end at once, and nobody would wait for the process itself.
-        manager.add_process(name, f"exec {shlex.join(command)}", env=variables, cwd=str(REPOSITORY))
+        # Without exec the shell around a process would end at once, and nobody would wait for the process itself. All
+        # stay in this folder: its .env holds their settings too, or they could fill the lake from elsewhere.
+        manager.add_process(name, f"exec {shlex.join(command)}", env=variables)
     sys.stdout.write(f"Dagster UI on http://{LOOPBACK}:{port} (data in {settings.home}); Ctrl-C stops\n")
     sys.stdout.flush()
     manager.loop()

@@ -29,6 +29,7 @@ from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sources.probe import Reachability, reachability
 
 MOST_ROWS_SHOWN = 200
+PIPED_WIDTH = 200  # letters in a line where no terminal says how many there are
 NO_VALUE = "-"
 MILLION = 1e6
 VERSIONS = ("mts", "dagster", "duckdb", "pandas", "pandera", "fredapi")
@@ -167,7 +168,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_shown(value) for value in row))
-    width = None if sys.stdout.isatty() else 200
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
     Console(width=width).print(table)
 
 

@@ -25,6 +25,7 @@ from msgspec import Raw, Struct
 from mts_realtime.errors import LandingError
 from mts_realtime.exchanges.base import ConnectionPlan
 from mts_realtime.exchanges.registry import build_exchanges
+from mts_realtime.origin import guard_landing, kind_of_settings, read_mark
 from mts_realtime.pipeline import Pipeline
 from mts_realtime.writer import SegmentWriter
 
@@ -173,8 +174,9 @@ def read_capture(folder: Path) -> Iterator[Entry]:
 class Replay:
     """Drives a pipeline with the entries of a capture, as fast as possible."""
 
-    def __init__(self, settings: RealtimeSettings) -> None:
+    def __init__(self, settings: RealtimeSettings, kind: str) -> None:
         self._settings = settings
+        self._kind = kind
         self._writer = SegmentWriter(settings.landing_dir, settings.landing_buffer_rows)
         self._pipeline: Pipeline | None = None
         self._sessions: dict[int, Session] = {}
@@ -185,9 +187,12 @@ class Replay:
 
         Raises:
             LandingError: When a segment cannot be written.
+            SettingsError: When the landing folder holds segments of the other kind.
         """
         last_ns = 0
         for entry in entries:
+            if self._pipeline is None:
+                guard_landing(self._settings, self._kind)
             if entry.event == "start" or self._pipeline is None:
                 self._finish(last_ns)
                 self._start(entry.ts)
@@ -237,7 +242,10 @@ class Replay:
 def replay(settings: RealtimeSettings, folder: Path) -> int:
     """Turn a capture into segments in the landing folder of ``settings``; returns their number.
 
+    A capture without a mark is taken for the kind that the addresses in ``settings`` are of.
+
     Raises:
         LandingError: When the capture cannot be read or a segment not be written.
+        SettingsError: When the landing folder holds segments of the other kind.
     """
-    return Replay(settings).run(read_capture(folder))
+    return Replay(settings, read_mark(folder) or kind_of_settings(settings)).run(read_capture(folder))

@@ -21,6 +21,7 @@ from mts_realtime.events import Feed as Dataset
 from mts_realtime.feed import Feed
 from mts_realtime.landing import remove_temporaries
 from mts_realtime.metrics import health_line, health_report, render_metrics
+from mts_realtime.origin import guard_capture, guard_landing, kind_of_settings
 from mts_realtime.redis_sink import RedisSink
 from mts_realtime.sidecar import Sidecar
 from mts_realtime.view import show
@@ -112,11 +113,12 @@ async def _end(sidecar: Sidecar, tasks: list[asyncio.Task[Any]]) -> bool:
 
 
 @contextlib.contextmanager
-def _landing_of_our_own(settings: RealtimeSettings) -> Iterator[None]:
+def _landing_of_our_own(settings: RealtimeSettings, kind: str) -> Iterator[None]:
     """Hold the landing folder: two writers would contradict each other's gaps.
 
     Raises:
         LandingError: When another sidecar holds it, or it cannot be used.
+        SettingsError: When it holds segments of the other kind.
     """
     folder = settings.landing_dir
     try:
@@ -128,6 +130,7 @@ def _landing_of_our_own(settings: RealtimeSettings) -> Iterator[None]:
     except OSError as error:
         raise LandingError(f"{folder} cannot be used as landing folder: {error.strerror}") from error
     try:
+        guard_landing(settings, kind)
         remove_temporaries(folder)
         yield
     finally:
@@ -154,9 +157,12 @@ def _low_latency() -> Iterator[None]:
 async def _sidecar(
     settings: RealtimeSettings, datasets: frozenset[Dataset], *, record: bool, capture_dir: Path | None
 ) -> AsyncIterator[Sidecar]:
+    kind = kind_of_settings(settings)
     with contextlib.ExitStack() as stack:
+        if capture_dir is not None:
+            guard_capture(capture_dir, kind)
         if record:
-            stack.enter_context(_landing_of_our_own(settings))
+            stack.enter_context(_landing_of_our_own(settings, kind))
         timeout = aiohttp.ClientTimeout(total=settings.http_timeout_s)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as http:
             sidecar = Sidecar(settings, datasets, http, record=record, capture_dir=capture_dir)
@@ -199,7 +205,7 @@ async def stream(
 
     Raises:
         LandingError: When the landing folder cannot be used.
-        SettingsError: When a setting cannot be followed.
+        SettingsError: When a setting cannot be followed, or would mix simulated and real data.
     """
     datasets = frozenset({Dataset.FUNDING} if funding_only else Dataset)
     ending = stop or asyncio.Event()

@@ -3,7 +3,8 @@
 What belongs here: that one rule and its statement. It makes ingest idempotent: the same segments again, in any number
 and order, change nothing, and an hour whose segments were deleted since keeps its rows. Rows of a segment that is
 still there replace its stored ones. Where two segments have a row of the same key, the one of the greater name, which
-is the later one of an exchange, is kept. Rows go from Parquet to the lake inside DuckDB.
+is the later one of an exchange, is kept. Rows go from Parquet to the lake inside DuckDB. Simulated segments do not
+enter a lake of real data, nor the reverse.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta
 import duckdb
 import pyarrow as pa
 
+from mts_dagster.errors import ConfigError, LakeError
 from mts_dagster.lake.lock import hold_file
 from mts_dagster.lake.read import count_rows
 from mts_dagster.lake.replace import Replaced, replace_select
@@ -28,6 +30,7 @@ from mts_dagster.live.tables import Landed
 from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings
 from mts_dagster.sources.instruments import coin_of
+from mts_realtime.origin import claim, read_mark
 
 ONE_HOUR = timedelta(hours=1)
 NEWEST_TICKERS = """
@@ -58,11 +61,34 @@ def ingest(settings: Settings, landed: Landed, windows: Sequence[Slice], origin:
     """Bring the hours of ``windows`` up to what lies in the landing folder, each in a transaction of its own.
 
     Raises:
+        ConfigError: the segments are simulated and the home holds real data, or the reverse.
         LakeLockedError: another run works on this table for longer than the bounded wait.
         LakeError: segments cannot be read, or nothing can be stored.
     """
+    guard_segments(settings)
     with session(settings, read_only=False) as con:
         return [_ingest_hour(con, settings, landed, hour, origin) for hour in hours_of(windows)]
+
+
+def guard_segments(settings: Settings) -> None:
+    """Let segments into a home of their own kind alone; the first ones mark a home that has no mark yet.
+
+    The sidecar marks the folder that it writes to. Segments without a mark were made by hand, and are let in.
+
+    Raises:
+        ConfigError: the segments are simulated and the home holds real data, or the reverse.
+        LakeError: a mark cannot be read or written.
+    """
+    try:
+        kind = read_mark(settings.landing_dir)
+        held = kind and claim(settings.home, kind)
+    except OSError as error:
+        raise LakeError(f"cannot read or write {error.filename}: {error.strerror}") from error
+    if held != kind:
+        raise ConfigError(
+            f"{settings.landing_dir} holds {kind} segments, but {settings.home} holds {held} data; nothing was taken: "
+            "set MTS_LANDING_DIR to the folder of a sidecar that streams the same kind, or MTS_HOME to another folder"
+        )
 
 
 def hours_of(windows: Sequence[Slice]) -> Iterator[Slice]:

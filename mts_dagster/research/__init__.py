@@ -8,9 +8,11 @@ clock. The engine knows frames and no lake; assets and commands know neither SQL
 - ``runs``: a request, its backtest, and the name that it is stored under.
 - ``folds``: years of a strategy, and their joined curve.
 - ``tuning``: parameter search and walk-forward of a strategy.
-- ``store``: result tables written and read.
+- ``store``: result tables written.
+- ``stored``: stored runs found and listed.
+- ``forget``: stored runs deleted.
 - ``pins``: snapshots that stored results refer to.
-- ``sheets``: tear sheets and pictures, where they are put.
+- ``sheets``: tear sheets and pictures.
 - ``reproduce``: a stored run once more, compared.
 
 Modules that run the engine load its compiler; import them where they are used.

@@ -23,7 +23,7 @@ from mts_dagster.backtest.walk_forward import moments_of
 from mts_dagster.errors import UsageError
 from mts_dagster.research.pins import RUNS
 from mts_dagster.research.runs import Request, Run, at_midnight, execute
-from mts_dagster.research.store import EQUITY, records
+from mts_dagster.research.stored import EQUITY, records
 from mts_dagster.research.subject import Subject
 from mts_dagster.sql_models import Project
 

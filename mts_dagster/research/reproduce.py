@@ -18,7 +18,8 @@ from mts_dagster.backtest.config import parse_assumptions
 from mts_dagster.backtest.metrics import Trials
 from mts_dagster.lake.snapshots import require_snapshot
 from mts_dagster.research.runs import Request, Run, execute
-from mts_dagster.research.store import run_rows, stored_equity, stored_run
+from mts_dagster.research.store import run_rows
+from mts_dagster.research.stored import stored_equity, stored_run
 from mts_dagster.research.subject import Subject, subject_named
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Project

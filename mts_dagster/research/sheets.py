@@ -1,6 +1,6 @@
-"""Tear sheets and pictures of runs: where they are put, and in what form the UI takes them.
+"""Tear sheets and pictures of runs: how they are written, and in what form the UI takes them.
 
-What belongs here: places and wrapping. What is drawn is ``backtest.report`` and ``backtest.pictures``.
+What belongs here: writing and wrapping. What is drawn is ``backtest.report`` and ``backtest.pictures``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from mts_dagster.backtest.pictures import drawdown_picture, equity_picture
 from mts_dagster.backtest.report import Extras, render_report
 from mts_dagster.errors import LakeError
 from mts_dagster.research.runs import Run
+from mts_dagster.research.stored import sheet_path
 from mts_dagster.settings import Settings
-
-
-def sheet_path(settings: Settings, run_id: str) -> Path:
-    """Where the tear sheet of a run is put unless told otherwise."""
-    return settings.report_folder / "backtests" / f"{run_id}.html"
 
 
 def write_sheet(settings: Settings, run: Run, *, path: Path | None = None, extras: Extras | None = None) -> Path:

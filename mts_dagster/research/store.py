@@ -1,42 +1,26 @@
-"""Results in the lake: written whole, found by run id, and their snapshots kept.
+"""Results into the lake: written whole.
 
-What belongs here: the frames of ``backtest_schemas`` made of runs, their storage in one transaction, and what stored
-runs refer to.
+What belongs here: the frames of ``backtest_schemas`` made of runs, and their storage in one transaction. Finding them
+again is ``stored``, deleting them ``forget``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import duckdb
 import pandas as pd
 
-from mts_dagster.backtest_schemas import (
-    BacktestEquity,
-    BacktestEvents,
-    BacktestFills,
-    BacktestTrades,
-)
-from mts_dagster.errors import UsageError
 from mts_dagster.lake.replace import replace_members
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.snapshots import require_snapshot
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.lake.validate import validate_frame
-from mts_dagster.research.pins import RUNS, is_stored
 from mts_dagster.research.runs import Run
-from mts_dagster.schemas import Table, table_of
+from mts_dagster.research.stored import RESULT_TABLES
+from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings
-from mts_dagster.strategies.config import suggestion
-
-EQUITY, FILLS, TRADES, EVENTS = (
-    table_of(model) for model in (BacktestEquity, BacktestFills, BacktestTrades, BacktestEvents)
-)
-RESULT_TABLES = (RUNS, EQUITY, FILLS, TRADES, EVENTS)
-SHOWN_RUNS = 5
 
 
 def store_runs(settings: Settings, runs: Sequence[Run], origin: Origin) -> None:
@@ -90,42 +74,3 @@ def run_rows(run: Run) -> pd.DataFrame:
         assumptions=request.assumptions.model_dump_json(),
         config_hash=request.assumptions.config_hash(),
     )
-
-
-def stored_run(con: duckdb.DuckDBPyConnection, run_id: str) -> dict[str, dict[str, Any]]:
-    """The rows of a stored run by variant.
-
-    Raises:
-        UsageError: there is no such run; the message tells some that there are.
-    """
-    rows = records(con, f"select * from {RUNS.qualified} where run_id = ?", [run_id]) if has_runs(con) else []  # noqa: S608 - a contract's name
-    if not rows:
-        newest = (
-            records(con, f"select distinct run_id, created_at from {RUNS.qualified} order by created_at desc")  # noqa: S608 - as above
-            if has_runs(con)
-            else []
-        )
-        known = {str(row["run_id"]): None for row in newest}
-        told = suggestion(run_id, dict(list(known.items())[:SHOWN_RUNS])) if known else "none is stored yet"
-        raise UsageError(f"there is no run {run_id!r}: {told}")
-    return {str(row["variant"]): row for row in rows}
-
-
-def stored_equity(con: duckdb.DuckDBPyConnection, run_id: str, variant: str) -> list[float]:
-    """Equity at each close of a stored run."""
-    query = f"select equity_usd from {EQUITY.qualified} where run_id = ? and variant = ? order by timestamp"  # noqa: S608 - as above
-    return [value for (value,) in con.execute(query, [run_id, variant]).fetchall()]
-
-
-def has_runs(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the lake has the table of runs."""
-    return is_stored(con, RUNS)
-
-
-def records(
-    con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | Mapping[str, object] = ()
-) -> list[dict[str, Any]]:
-    """Answer of a query, a dictionary for each row, in Python's own types."""
-    result = con.execute(query, parameters)
-    names = [column[0] for column in result.description or []]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

@@ -28,6 +28,7 @@ SHELL = [
         "desk",
         "reports",
         "backtest_reports",
+        "record_reports",
         "demo",
         "processes",
         "origin_guard",

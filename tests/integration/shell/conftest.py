@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -12,10 +15,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from mts_dagster import cli
 from mts_dagster.lake import connect
 from mts_dagster.lake.shared import session
 from mts_dagster.runs import Days
-from mts_dagster.settings import Settings
+from mts_dagster.settings import Settings, get_settings
 from mts_dagster.workbench import Workbench, collect_macro, collect_market, compute_signals
 from mts_simulator.simulator import Simulator, SimulatorConfig, running_simulator
 from tests.conftest import simulated_settings
@@ -48,6 +52,28 @@ class World:
         with pytest.MonkeyPatch.context() as patch, Workbench.open(self.settings) as bench:
             patch.setattr(bench.console, "quiet", True)
             work(bench)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:  # noqa: ANN401 - JSON
+        return json.loads(self.out)
+
+
+Mts = Callable[..., Said]
+
+
+def is_one_line(said: Said) -> bool:
+    """Whether stderr ends in one line that begins with the program's name, without a traceback."""
+    last = said.err.rstrip("\n").splitlines()[-1]
+    return last.startswith("mts: ") and "Traceback" not in said.err and len(last) < 400
 
 
 def everything(con: duckdb.DuckDBPyConnection) -> dict[str, list[tuple[Any, ...]]]:
@@ -87,6 +113,27 @@ def filled(market: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
             patch.setenv(name, "")
         world.run(fill)
         yield world
+
+
+@pytest.fixture
+def run_mts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Mts]:
+    """Run a command in this process with the given environment."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, env: dict[str, str]) -> Said:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["mts", *arguments])
+        get_settings.cache_clear()
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        signal.signal(signal.SIGTERM, before)
+        said = capsys.readouterr()
+        return Said(int(str(stop.value.code)), said.out, said.err)
+
+    yield run
+    get_settings.cache_clear()
 
 
 @pytest.fixture

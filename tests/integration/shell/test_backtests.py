@@ -8,19 +8,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pytest
 
-from mts_dagster import cli
 from mts_dagster.instance.home import open_instance
 from mts_dagster.lake.maintenance import maintain
 from mts_dagster.lake.shared import session
@@ -31,29 +26,13 @@ from mts_dagster.runs import RunFailedError, run_members, run_strategy_years
 from mts_dagster.settings import get_settings
 from mts_dagster.workbench import Workbench, run_backtests
 
-from .conftest import LAST, World, settings_of
+from .conftest import LAST, Mts, Said, World, is_one_line, settings_of, variables
 
 pytestmark = pytest.mark.xdist_group("shell")
 
 FIRST_BAR = date(2024, 1, 1)
 WINDOW = ["--start", "2024-01-10", "--end", "2024-02-20"]
 COINS = ["bitcoin", "ethereum"]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:  # noqa: ANN401 - JSON
-        return json.loads(self.out)
-
-
-Mts = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
@@ -67,27 +46,13 @@ def tested(filled: World, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def mts(
-    tested: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Mts]:
+def mts(tested: World, run_mts: Mts) -> Mts:
     """Run a command in this process, on the tested lake unless told otherwise."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, world: World = tested) -> Said:
-        for name, value in tested.simulator.env().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("MTS_HOME", str(world.settings.home))
-        monkeypatch.setattr(sys, "argv", ["mts", *arguments])
-        get_settings.cache_clear()
-        before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        signal.signal(signal.SIGTERM, before)
-        said = capsys.readouterr()
-        return Said(int(str(stop.value.code)), said.out, said.err)
+        return run_mts(*arguments, env=variables(world.simulator, world.settings.home))
 
-    yield run
-    get_settings.cache_clear()
+    return run
 
 
 def folds_of(strategy: str, first_year: int, last_year: int) -> Callable[[Workbench], None]:
@@ -98,11 +63,6 @@ def folds_of(strategy: str, first_year: int, last_year: int) -> Callable[[Workbe
         run_strategy_years(bench.definitions, bench.instance, "backtests", *years)
 
     return run
-
-
-def is_one_line(said: Said) -> bool:
-    last = said.err.rstrip("\n").splitlines()[-1]
-    return last.startswith("mts: ") and "Traceback" not in said.err
 
 
 # Folds
@@ -508,6 +468,25 @@ def test_the_maintenance_job_keeps_what_runs_refer_to(copied: World, mts: Mts) -
         kept = {snapshot for (snapshot,) in con.execute("select snapshot_id from lake.snapshots()").fetchall()}
     assert run["lake_snapshot"] in kept
     assert mts("reproduce", run["run_id"], world=copied).code == 0
+
+
+def test_a_run_is_listed_until_it_is_forgotten(mts: Mts, tested: World) -> None:
+    """Fresh, it can be reproduced like the folds beside it; afterwards the lake is as if it had never been asked."""
+    rows = "select count(*) from backtests.backtest_events"
+    before = tested.rows(rows)
+    ask = ("backtest", "--strategy", "buy_hold", "--symbols", "ethereum", *WINDOW, "--capital", "777", "--json")
+    run = mts(*ask).document
+    listed = mts("backtests", "--strategy", "buy_hold", "--folds", "--json").document
+    found = {item["run_id"]: item for item in listed}
+    assert listed[0]["run_id"] == run["run_id"]
+    assert found["buy_hold-2024"]["reproducible"] is True
+    brief = found[run["run_id"]]
+    assert (brief["start"], brief["end"], brief["reproducible"]) == (run["start"], run["end"], True)
+    assert brief["total_return_pct"] == run["metrics"]["total_return_pct"]
+    assert brief["pessimistic_return_pct"] == run["pessimistic"]["total_return_pct"]
+    assert mts("forget", run["run_id"]).code == 0
+    assert tested.rows(rows) == before
+    assert f"there is no run '{run['run_id']}'" in mts("reproduce", run["run_id"]).err
 
 
 def test_results_are_queryable_like_everything_else(tested: World) -> None:

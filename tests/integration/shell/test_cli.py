@@ -3,66 +3,29 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mts_dagster import cli
 from mts_dagster.lake import write
 from mts_dagster.lake.shared import session
-from mts_dagster.settings import get_settings
 from mts_simulator.faults import Fault
 from mts_simulator.simulator import Simulator
 
-from .conftest import World, variables
+from .conftest import Mts, Said, World, is_one_line, variables
 
 pytestmark = pytest.mark.xdist_group("shell")
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-Mts = Callable[..., Said]
-
-
 @pytest.fixture
-def mts(
-    market: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Mts]:
+def mts(market: Simulator, tmp_path: Path, run_mts: Mts) -> Mts:
     """Run a command in this process, in a home of its own unless told otherwise."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, home: Path | None = None, **more: str) -> Said:
-        for name, value in variables(market, home or tmp_path / "home", **more).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["mts", *arguments])
-        get_settings.cache_clear()
-        before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        signal.signal(signal.SIGTERM, before)
-        said = capsys.readouterr()
-        return Said(int(str(stop.value.code)), said.out, said.err)
+        return run_mts(*arguments, env=variables(market, home or tmp_path / "home", **more))
 
-    yield run
-    get_settings.cache_clear()
-
-
-def is_one_line(said: Said) -> bool:
-    """Whether stderr ends in one line that begins with the program's name, without a traceback."""
-    last = said.err.rstrip("\n").splitlines()[-1]
-    return last.startswith("mts: ") and "Traceback" not in said.err and len(last) < 400
+    return run
 
 
 # Mistakes

@@ -62,6 +62,7 @@ def test_the_sidecar_of_the_demo_brings_all_to_disk(tmp_path: Path) -> None:
     assert set(books["exchange"].to_pylist()) <= {"binance", "bybit"}
     assert books.num_rows > 0
     assert list(settings.landing_dir.rglob(".*.tmp")) == []
+    assert (settings.landing_dir / "origin.txt").read_text() == "simulated\n"
 
 
 def test_a_sidecar_that_cannot_run_is_told(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def running(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: str, env: dict[str, str], cwd: Path = REPOSITORY) -> Iterator[subprocess.Popen[str]]:
     """A command in a process of its own; whatever is left of it at the end is killed by pid."""
     process = subprocess.Popen(
         [MTS, *arguments],
@@ -67,7 +67,7 @@ def running(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=REPOSITORY,
+        cwd=cwd,
         start_new_session=True,
     )
     with process:
@@ -191,10 +191,13 @@ def test_a_mistake_of_stream_is_one_line(tmp_path: Path, arguments: list[str], t
 
 
 def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
-    """Webserver, daemon, sidecar, simulator: the UI runs our jobs, books land; SIGTERM ends them all, with code 0."""
+    """Webserver, daemon, sidecar, simulator: the UI runs our jobs, books land; SIGTERM ends them all, with code 0.
+
+    Settings come from the ``.env`` of the folder in which it was started, for all of them.
+    """
     home = tmp_path / "home"
-    env = {"MTS_HOME": str(home), "MTS_FEED_PORT": "0"}
-    with running("up", "--simulated", "--port", "0", env=env) as process:
+    (tmp_path / ".env").write_text("MTS_HOME=home\nMTS_FEED_PORT=0\nMTS_SYMBOLS=ETHUSDT\n")
+    with running("up", "--simulated", "--port", "0", env={}, cwd=tmp_path) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         assert first.startswith("Dagster UI on http://127.0.0.1:")
@@ -228,7 +231,8 @@ def test_up_serves_the_ui_and_stops_everything(tmp_path: Path) -> None:
         assert ask_ui(port, status, run=run)["runOrError"]["status"] == "SUCCESS"
         below = descendants(process.pid)
         assert len(below) >= 5
-        wait_until(lambda: list_segments(home / "landing", "order_book"), "a segment of order books")
+        (segment, *_) = wait_until(lambda: list_segments(home / "landing", "order_book"), "a segment of order books")
+        assert set(read_segments([segment], "order_book")["symbol"].to_pylist()) == {"ETHUSDT"}
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
         reader.join()
