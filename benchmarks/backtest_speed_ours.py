@@ -31,9 +31,9 @@ from mts_dagster.backtest.market import MarketData, market_from_arrays
 from mts_dagster.backtest.metrics import Trials
 from mts_dagster.backtest.python_strategy import Broker, Strategy, run_bars
 from mts_dagster.backtest.run import backtest_signals, buy_hold_of, outcome_of
-from mts_dagster.backtest.signals import commands_from_targets
+from mts_dagster.backtest.signals import Targets, commands_from_targets
 from mts_dagster.backtest.simulation import simulate
-from mts_dagster.backtest.sweep import Params, Targets, sweep
+from mts_dagster.backtest.sweep import Params, sweep
 
 TERMS = Assumptions(
     initial_capital_usd=CAPITAL,

@@ -58,7 +58,7 @@ def measure(days: int, sets: int, alone: int) -> None:
         started = time.perf_counter()
         found = search(
             market,
-            lambda params, rehearsal=rehearsal: rehearsal.targets(strategy.tuned(params)),  # type: ignore[misc]
+            lambda params, rehearsal=rehearsal: rehearsal.commands(strategy.tuned(params)),  # type: ignore[misc]
             space,
             ASSUMPTIONS,
             method="random",

@@ -5,17 +5,19 @@ What belongs here: checks of signals and their placement in time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mts_dagster.backtest.layout import COMMAND, CommandKind, FloatArray, IntArray
 from mts_dagster.backtest.market import MarketData, nanoseconds, read_only, require_columns
 from mts_dagster.errors import UsageError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Targets: TypeAlias = NDArray[np.float64] | NDArray[np.int8]  # see commands_from_targets
+Decided: TypeAlias = Targets | NDArray[np.void]  # targets, or commands
+Some = TypeVar("Some", bound=Decided)
 
 SIGNAL_COLUMNS: Final = ("timestamp", "asset", "direction", "position_size", "confidence")
 NS_PER_S: Final = 1_000_000_000
@@ -46,64 +48,54 @@ def commands_from_signals(
     Raises:
         UsageError: a column is missing, a value makes no sense, or two signals contradict each other.
     """
-    require_columns(signals, SIGNAL_COLUMNS, "signals")
-    check_signals(signals, market)
-    times, bar, columns = _located(signals, market, decision_delay_s)
-    inside = bar >= 0
-    order = np.lexsort((columns, -signals["confidence"].to_numpy(np.float64), times))
-    order = order[inside[order]]
-    commands = np.zeros(len(order), COMMAND)
-    commands["bar"] = bar[order]
-    commands["kind"] = CommandKind.TARGET
-    commands["asset"] = columns[order]
-    commands["value"] = signed_sizes(signals, np.arange(len(signals)))[order]
-    return read_only(commands), int((~inside).sum())
+    places = places_of(signals, np.arange(len(signals)), market, decision_delay_s)
+    return commands_at(places, signals), len(signals) - len(places.rows)
 
 
 class Places(NamedTuple):
-    """Where signals stand among the bars, the later of a bar after the earlier.
+    """Where signals stand among the bars.
 
     Attributes:
         rows: Positions of the signals that belong to a bar.
-        bars: The bar at whose close each of them is decided.
-        columns: The asset of each.
+        times: When each of them is decided, less the delay, nanoseconds since 1970.
+        bars: The bar at whose close it is decided.
+        columns: Its asset.
     """
 
     rows: IntArray
+    times: IntArray
     bars: IntArray
     columns: IntArray
 
 
-def places_of(signals: pd.DataFrame, market: MarketData, decision_delay_s: float) -> Places:
-    """Find the place of each signal among the bars, as ``commands_from_signals`` does.
+def places_of(signals: pd.DataFrame, rows: IntArray, market: MarketData, decision_delay_s: float) -> Places:
+    """Find the places of the signals at positions ``rows``; arguments and errors as ``commands_from_signals``."""
+    require_columns(signals, SIGNAL_COLUMNS, "signals")
+    chosen = signals.iloc[rows]
+    check_signals(chosen, market)
+    delay = min(int(decision_delay_s * NS_PER_S), market.interval_ns // LARGEST_DELAY)
+    times = nanoseconds(chosen["timestamp"], "signals.timestamp") - delay
+    bars = np.searchsorted(market.arrays.open_ns, times, side="left") - 1
+    columns = pd.Categorical(chosen["asset"], categories=list(market.assets)).codes.astype(np.int64)
+    inside = (bars >= 0) & (times <= market.arrays.open_ns[-1] + market.interval_ns)
+    return Places(rows[inside], times[inside], bars[inside], columns[inside])
+
+
+def commands_at(places: Places, signals: pd.DataFrame) -> NDArray[np.void]:
+    """Turn the signals of known places into commands (dtype ``layout.COMMAND``), sorted.
 
     Raises:
-        UsageError: as ``commands_from_signals``.
+        UsageError: a direction or a size makes no sense.
     """
-    require_columns(signals, SIGNAL_COLUMNS, "signals")
-    check_signals(signals, market)
-    times, bar, columns = _located(signals, market, decision_delay_s)
-    order = np.argsort(times, kind="stable")
-    order = order[bar[order] >= 0]
-    return Places(order, bar[order], columns[order])
-
-
-def targets_at(places: Places, sizes: FloatArray, market: MarketData) -> FloatArray:
-    """Return what signals say to hold from each close on, shape (bars, assets), for sweeps and walk-forward.
-
-    Before an asset's first signal nothing is held, afterwards its last one stands. As only changes of a target are
-    commands, a change that a limit rejects is not tried again, other than with ``commands_from_signals``.
-
-    Args:
-        places: Where the signals stand.
-        sizes: The signed size of each of them, see ``signed_sizes``.
-        market: The bars.
-    """
-    said = np.full((market.bars, len(market.assets)), np.nan)
-    said[places.bars, places.columns] = sizes  # in order of time: the last of a bar stays
-    latest = np.maximum.accumulate(np.where(np.isnan(said), 0, np.arange(market.bars)[:, None]), axis=0)
-    targets: FloatArray = np.nan_to_num(np.take_along_axis(said, latest, axis=0))
-    return targets
+    sizes = signed_sizes(signals, places.rows)
+    confidence = signals["confidence"].to_numpy(np.float64)[places.rows]
+    order = np.lexsort((places.columns, -confidence, places.times))
+    commands = np.zeros(len(order), COMMAND)
+    commands["bar"] = places.bars[order]
+    commands["kind"] = CommandKind.TARGET
+    commands["asset"] = places.columns[order]
+    commands["value"] = sizes[order]
+    return read_only(commands)
 
 
 def signed_sizes(signals: pd.DataFrame, rows: IntArray) -> FloatArray:
@@ -125,16 +117,6 @@ def signed_sizes(signals: pd.DataFrame, rows: IntArray) -> FloatArray:
         )
     signed: FloatArray = np.array([SIDES[direction] for direction in directions], np.float64)[codes] * sizes
     return signed
-
-
-def _located(signals: pd.DataFrame, market: MarketData, decision_delay_s: float) -> tuple[IntArray, IntArray, IntArray]:
-    """Return time less delay, bar (-1 outside the bars) and asset of each signal."""
-    delay = min(int(decision_delay_s * NS_PER_S), market.interval_ns // LARGEST_DELAY)
-    times = nanoseconds(signals["timestamp"], "signals.timestamp") - delay
-    bar = np.searchsorted(market.arrays.open_ns, times, side="left") - 1
-    last_close = market.arrays.open_ns[-1] + market.interval_ns
-    columns = pd.Categorical(signals["asset"], categories=list(market.assets)).codes.astype(np.int64)
-    return times, np.where(times <= last_close, bar, -1), columns
 
 
 def check_signals(signals: pd.DataFrame, market: MarketData) -> None:
@@ -181,3 +163,13 @@ def commands_from_targets(targets: FloatArray | NDArray[np.int8], size: float = 
         commands["bar"], commands["asset"] = np.divmod(where, assets)
     commands["value"] = flat[where].astype(np.float64) * size
     return read_only(commands)
+
+
+def part_of(decided: Some, start: int, stop: int) -> Some:
+    """Return what is decided at the closes of the bars ``[start, stop)``, counted from ``start``."""
+    if decided.dtype != COMMAND:
+        return cast("Some", decided[start:stop])
+    commands = cast("NDArray[np.void]", decided)
+    part = commands[(commands["bar"] >= start) & (commands["bar"] < stop)]
+    part["bar"] -= start
+    return cast("Some", read_only(part))

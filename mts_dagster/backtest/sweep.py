@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mts_dagster.backtest.layout import MOMENTS, EventKind, rows
+from mts_dagster.backtest.layout import COMMAND, MOMENTS, EventKind, rows
 from mts_dagster.backtest.metrics import growth_of, sharpe_per_bar
 from mts_dagster.backtest.moments import measure
-from mts_dagster.backtest.signals import commands_from_targets
+from mts_dagster.backtest.signals import Decided, Targets, commands_from_targets
 from mts_dagster.backtest.simulation import Simulation, terms_of
 from mts_dagster.errors import UsageError
 
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from mts_dagster.backtest.market import MarketData
 
 Params: TypeAlias = Mapping[str, Any]
-Targets: TypeAlias = NDArray[np.float64] | NDArray[np.int8]
-Decide: TypeAlias = Callable[
-    [Params], Targets
-]  # what to hold from each bar's close on, shape (bars,) or (bars, assets)
+Decide: TypeAlias = Callable[[Params], Decided]
 Progress: TypeAlias = Callable[[int, int], None]  # trials done, trials in all
 
 WORKERS: Final = 2
@@ -49,16 +46,14 @@ class Trial:
         self._moments = np.zeros(1, MOMENTS)
         self._interval_ns = market.interval_ns
 
-    def run(self, targets: Targets) -> dict[str, float]:
-        """Trade targets; return the metrics of equity, the Sharpe ratio per bar and the number of fills.
+    def run(self, decided: Decided) -> dict[str, float]:
+        """Trade it; return the metrics of equity, the Sharpe ratio per bar and the number of fills.
 
         Raises:
             UsageError: there is not one target for each bar.
         """
         simulation = self._simulation
-        if len(targets) != simulation.market.bars:
-            raise UsageError(f"{len(targets)} targets for {simulation.market.bars} bars: a strategy owes one for each")
-        simulation.restart(commands_from_targets(targets))
+        simulation.restart(commands_of(decided, simulation.market.bars))
         simulation.run(simulation.market.bars)
         measure(simulation.equity, rows(self._moments))
         moments = self._moments[0]
@@ -67,6 +62,19 @@ class Trial:
             "sharpe_per_bar": sharpe_per_bar(moments),
             "fills": int((simulation.events["kind"] == EventKind.FILL).sum()),
         }
+
+
+def commands_of(decided: Decided, bars: int) -> NDArray[np.void]:
+    """Return what is decided as commands.
+
+    Raises:
+        UsageError: there is not one target for each of the bars.
+    """
+    if decided.dtype == COMMAND:
+        return cast("NDArray[np.void]", decided)
+    if len(decided) != bars:
+        raise UsageError(f"{len(decided)} targets for {bars} bars: a strategy owes one for each")
+    return commands_from_targets(cast("Targets", decided))
 
 
 def sweep(
@@ -82,7 +90,7 @@ def sweep(
 
     Args:
         market: Bars and funding.
-        decide: Makes targets from a parameter set; called from several threads.
+        decide: Makes targets or commands from a parameter set; called from several threads.
         parameter_sets: What to try.
         assumptions: Costs, fills, limits.
         progress: Called after each trial.

@@ -26,14 +26,14 @@ from mts_dagster.backtest.metrics import (
 )
 from mts_dagster.backtest.moments import measure
 from mts_dagster.backtest.optimise import Method, Objective, Search, Space, Valid, search
-from mts_dagster.backtest.signals import commands_from_targets
+from mts_dagster.backtest.signals import Decided, part_of
 from mts_dagster.backtest.simulation import simulate
-from mts_dagster.backtest.sweep import WORKERS
+from mts_dagster.backtest.sweep import WORKERS, commands_of
 from mts_dagster.errors import UsageError
 
 if TYPE_CHECKING:
     from mts_dagster.backtest.config import Assumptions
-    from mts_dagster.backtest.sweep import Decide, Params, Progress, Targets
+    from mts_dagster.backtest.sweep import Decide, Params, Progress
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def walk_forward(
 ) -> WalkForward:
     """Choose parameters on each fold's training bars and trade its test bars with them.
 
-    ``decide`` is called for the whole market and its targets are cut, so that indicators of a test bar have
+    ``decide`` is called for the whole market and what it decides is cut, so that indicators of a test bar have
     warmed up on the bars before; it must not look ahead. Each test starts flat and with the capital of the
     assumptions. ``progress`` counts folds. The other arguments are those of ``optimise.search``.
     """
@@ -169,8 +169,8 @@ def walk_forward(
     for number, fold in enumerate(folds):
         train = market.part(fold.train_start, fold.train_stop)
 
-        def inside(params: Params, fold: Fold = fold) -> Targets:
-            return decide(params)[fold.train_start : fold.train_stop]
+        def inside(params: Params, fold: Fold = fold) -> Decided:
+            return part_of(decide(params), fold.train_start, fold.train_stop)
 
         found = search(
             train,
@@ -195,8 +195,8 @@ def judge(market: MarketData, decide: Decide, assumptions: Assumptions, fold: Fo
     """Trade the test bars of a fold with the parameters that were found on its training bars."""
     best = found.best
     test = market.part(fold.test_start - 1, fold.test_stop)
-    targets = decide(best)[fold.test_start - 1 : fold.test_stop]
-    equity = simulate(test, commands_from_targets(targets), assumptions).equity
+    decided = part_of(decide(best), fold.test_start - 1, fold.test_stop)
+    equity = simulate(test, commands_of(decided, test.bars), assumptions).equity
     outside = asdict(growth_of(moments_of(equity), market.interval_ns))
     inside = float(found.table[found.objective].max())
     return FoldResult(fold, best, inside, outside[found.objective], len(found.table), equity)

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mts_dagster.backtest.market import MarketData
 from mts_dagster.backtest.optimise import Method, Objective, Search, Space, search
 from mts_dagster.backtest.run import Window, prepare
-from mts_dagster.backtest.sweep import Params, Progress, Targets
+from mts_dagster.backtest.sweep import Params, Progress
 from mts_dagster.backtest.walk_forward import WalkForward, purged_folds, walk_forward
 from mts_dagster.errors import ConfigError, UsageError
 from mts_dagster.lake.slices import Slice
@@ -74,7 +76,7 @@ class Bench:
         market: The aligned bars.
         rehearsal: Makes the decisions.
         inputs: What the request itself read.
-        targets: Decisions already made, by the parameters in the order of their names, for the next fold.
+        decided: Decisions already made, by the parameters in the order of their names, for the next fold.
     """
 
     subject: Subject
@@ -82,17 +84,17 @@ class Bench:
     market: MarketData
     rehearsal: Rehearsal
     inputs: Inputs
-    targets: dict[tuple[tuple[str, Any], ...], Targets] = field(default_factory=dict)
+    decided: dict[tuple[tuple[str, Any], ...], NDArray[np.void]] = field(default_factory=dict)
 
-    def decide(self, params: Params) -> Targets:
-        """What to hold from each close on with these parameters."""
+    def decide(self, params: Params) -> NDArray[np.void]:
+        """What is decided with these parameters, as commands."""
         key = tuple(sorted(params.items()))
-        if key in self.targets:
-            return self.targets[key]
-        targets = self.rehearsal.targets(self.tuned(params))
-        if len(self.targets) * targets.nbytes < MOST_KEPT_BYTES:
-            self.targets[key] = targets
-        return targets
+        if key in self.decided:
+            return self.decided[key]
+        commands = self.rehearsal.commands(self.tuned(params))
+        if len(self.decided) * commands.nbytes < MOST_KEPT_BYTES:
+            self.decided[key] = commands
+        return commands
 
     def tuned(self, params: Params) -> Strategy[Any]:
         """The strategy with these parameters."""
@@ -155,8 +157,12 @@ def tune(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Search:
-    """Search the space."""
-    return search(
+    """Search the space.
+
+    Raises:
+        StrategyError: the strategy decides otherwise among other sets than alone.
+    """
+    found = search(
         bench.market,
         bench.decide,
         space,
@@ -169,6 +175,9 @@ def tune(
         progress=progress,
         workers=WORKERS,
     )
+    for params in (found.table.iloc[0], found.best):
+        bench.rehearsal.check(bench.tuned({name: params[name] for name in space}))
+    return found
 
 
 def walk(

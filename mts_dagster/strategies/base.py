@@ -86,8 +86,8 @@ class Strategy(ABC, Generic[ConfigT]):
             refuse them.
         config_type: class of its config, taken from the type argument.
         config: the validated config.
-        worded: whether ``first_match`` words the reasons. Not while parameters are searched: wording takes longer than
-            deciding, and nobody reads the reasons of thousands of sets.
+        worded: whether signals have reasons. ``first_match`` leaves the column out while parameters are searched:
+            wording takes longer than deciding, and nobody reads the reasons of thousands of sets.
     """
 
     name: ClassVar[str]
@@ -218,10 +218,11 @@ class Strategy(ABC, Generic[ConfigT]):
             "position_size": np.where(flat, 0.0, position_size),
             "risk_level": risk,
             "price": analysis["close_usd"].array,
-            "reason": self._reasons(table, analysis, chosen) if self.worded else _repeated("", len(analysis)),
             "config_hash": _repeated(self.config_hash, len(analysis)),
             "available_at": analysis["available_at"].array,
         }
+        if self.worded:
+            columns["reason"] = self._reasons(table, analysis, chosen)
         return pd.DataFrame(columns, index=analysis.index, copy=False)
 
     def _reasons(

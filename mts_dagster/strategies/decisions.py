@@ -85,7 +85,8 @@ def signalled(strategy: Strategy[Any], analysis: pd.DataFrame) -> pd.DataFrame:
     """
     with _failure_of(strategy):
         signals = strategy.signals(analysis)
-    if set(signals.columns) != set(SIGNAL_COLUMNS):
+    owed = set(SIGNAL_COLUMNS) if strategy.worded else {*SIGNAL_COLUMNS} - {"reason"}
+    if not owed <= set(signals.columns) <= set(SIGNAL_COLUMNS):
         missing = [column for column in SIGNAL_COLUMNS if column not in signals.columns]
         extra = [str(column) for column in signals.columns if column not in SIGNAL_COLUMNS]
         raise _broken(strategy, f"columns missing: {missing}, not in the contract: {extra}")

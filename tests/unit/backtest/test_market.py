@@ -14,9 +14,7 @@ from mts_dagster.backtest.market import market_from_frames
 from mts_dagster.backtest.signals import (
     commands_from_signals,
     commands_from_targets,
-    places_of,
-    signed_sizes,
-    targets_at,
+    part_of,
 )
 from mts_dagster.errors import UsageError
 from tests.unit.backtest.playing import HOUR, START, frame_of
@@ -258,29 +256,12 @@ def test_targets_become_one_command_for_each_change() -> None:
     ]
 
 
-def test_signals_stand_until_the_next_one() -> None:
-    """BTC long from the second close on and flat from the fourth, ETH short from the third."""
-    market = market_from_frames(frame_of({"BTC": [FLAT] * 5, "ETH": [FLAT] * 5}))
-    signals = signal_frame(
-        (START + 2 * HOUR, "BTC", "long", 0.5),
-        (START + 3 * HOUR, "ETH", "short", 0.2),
-        (START + 4 * HOUR, "BTC", "flat", 0.0),
-    )
-    places = places_of(signals, market, 0.0)
-    targets = targets_at(places, signed_sizes(signals, places.rows), market)
-    assert targets[:, 0].tolist() == [0.0, 0.5, 0.5, 0.0, 0.0]
-    assert targets[:, 1].tolist() == [0.0, 0.0, -0.2, -0.2, -0.2]
-
-
-def test_the_last_signal_of_a_bar_stands_in_whatever_order_they_come() -> None:
-    """Both can only fill at 02:00; one a day after the last bar has no place."""
-    market = market_from_frames(frame_of({"BTC": [FLAT] * 3}))
-    minute = pd.Timedelta(minutes=1)
-    signals = signal_frame(
-        (START + DAY, "BTC", "long", 0.9),
-        (START + HOUR + 40 * minute, "BTC", "short", 0.2),
-        (START + HOUR + 20 * minute, "BTC", "long", 0.5),
-    )
-    places = places_of(signals, market, 0.0)
-    assert (places.rows.tolist(), places.bars.tolist()) == ([2, 1], [1, 1])
-    assert targets_at(places, signed_sizes(signals, places.rows), market)[:, 0].tolist() == [0.0, -0.2, -0.2]
+def test_a_part_of_what_is_decided_is_counted_from_its_start() -> None:
+    """Of bars 0 to 4 those before bar 4 and from bar 2 on, as commands or as targets."""
+    market = market_from_frames(frame_of({"BTC": [FLAT] * 5}))
+    signals = signal_frame(*((START + hour * HOUR, "BTC", "long", hour / 10) for hour in range(1, 6)))
+    commands, _ = commands_from_signals(signals, market, 0.0)
+    part = part_of(commands, 2, 4)
+    assert (part["bar"].tolist(), part["value"].tolist()) == ([0, 1], [0.3, 0.4])
+    assert commands["bar"].tolist() == [0, 1, 2, 3, 4]
+    assert part_of(np.array([0.0, 0.1, 0.2, 0.3, 0.4]), 2, 4).tolist() == [0.2, 0.3]

@@ -22,7 +22,8 @@ from tests.unit.backtest.playing import HOUR, START, Bar, frame_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mts_dagster.backtest.sweep import Params, Targets
+    from mts_dagster.backtest.signals import Targets
+    from mts_dagster.backtest.sweep import Params
     from tests.unit.backtest.playing import Assume
 
 

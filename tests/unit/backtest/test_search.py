@@ -10,13 +10,15 @@ import pytest
 
 from mts_dagster.backtest.market import MarketData, market_from_arrays
 from mts_dagster.backtest.optimise import Search, every_set, search
-from mts_dagster.backtest.signals import commands_from_targets
+from mts_dagster.backtest.signals import Targets, commands_from_targets
 from mts_dagster.backtest.simulation import simulate
-from mts_dagster.backtest.sweep import Decide, Params, Targets, sweep
+from mts_dagster.backtest.sweep import Params, sweep
 from mts_dagster.backtest.walk_forward import Fold, purged_folds, walk_forward
 from mts_dagster.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mts_dagster.backtest.config import Assumptions
     from tests.unit.backtest.playing import Assume
 
@@ -43,7 +45,7 @@ def terms(assume: Assume) -> Assumptions:
     return assume(taker_fee_bps=5.0)
 
 
-def cross(market: MarketData) -> Decide:
+def cross(market: MarketData) -> Callable[[Params], Targets]:
     """Return a decision maker: long while the fast average is above the slow one."""
     close = pd.Series(market.arrays.mark[:, 0])
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from pydantic import Field
 
 from mts_dagster.backtest.config import Assumptions
-from mts_dagster.backtest.layout import FloatArray
 from mts_dagster.backtest.market import MarketData
 from mts_dagster.backtest.run import Window, prepare
 from mts_dagster.backtest.signals import commands_from_signals
@@ -77,6 +77,33 @@ class Threshold(Strategy[ThresholdConfig]):
         )
 
 
+class Remembers(Threshold):
+    """Hands a value from the analysis to the signals by the side."""
+
+    limit_pct = 0.0
+
+    def analyse(self, market: Market) -> pd.DataFrame:
+        self.limit_pct = self.config.above_pct
+        return super().analyse(market)
+
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        analysis["move_pct"] = analysis["move_pct"] - self.limit_pct
+        return super().signals(analysis)
+
+
+class RemembersInTheFrame(Threshold):
+    """Hands it over in the frame's attributes."""
+
+    def analyse(self, market: Market) -> pd.DataFrame:
+        frame = super().analyse(market)
+        frame.attrs["config"] = self.config
+        return frame
+
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        analysis["move_pct"] = analysis["move_pct"] - analysis.attrs["config"].above_pct
+        return super().signals(analysis)
+
+
 class ByProperty(Threshold):
     """Reads its config by a property."""
 
@@ -84,12 +111,33 @@ class ByProperty(Threshold):
         return int(self.config.longest_days)
 
 
-class Copies(Threshold):
-    """Asks what it is given, and copies it."""
+class ByComparison(Threshold):
+    """Compares its config with another."""
+
+    def days(self) -> int:
+        return 2 if self.config == ThresholdConfig(days=2, above_pct=4.0) else 7
+
+
+class ByDump(Threshold):
+    """Takes its config to pieces."""
+
+    def days(self) -> int:
+        return int(dict(self.config)["days"]) + int(self.config.model_dump()["above_pct"])
+
+
+class ByCopy(Threshold):
+    """Copies its config, and looks what it is."""
 
     def days(self) -> int:
         assert isinstance(self.config, ThresholdConfig)
         return copy.deepcopy(self.config).days
+
+
+class ByAnother(Threshold):
+    """Leaves the analysis to another strategy."""
+
+    def analyse(self, market: Market) -> pd.DataFrame:
+        return Threshold(self.config).analyse(market)
 
 
 class AtConstruction(Threshold):
@@ -103,11 +151,46 @@ class AtConstruction(Threshold):
         return self.doubled
 
 
+class InSlots(Threshold):
+    """The same, where nobody looks."""
+
+    __slots__ = ("window_days",)
+
+    def __init__(self, config: ThresholdConfig) -> None:
+        super().__init__(config)
+        self.window_days = config.days
+
+    def days(self) -> int:
+        return self.window_days
+
+
 class Writes(Threshold):
-    """Changes the analysis that it is given."""
+    """Changes the frame that it is given."""
 
     def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
         analysis["move_pct"] = analysis["move_pct"] - self.config.above_pct
+        return super().signals(analysis)
+
+
+class WritesBelow(Threshold):
+    """Changes the numbers below the frame."""
+
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        analysis["move_pct"].array[:] = analysis["move_pct"] - self.config.above_pct
+        return super().signals(analysis)
+
+
+class WritesIntoCells(Threshold):
+    """Changes what the cells of the frame hold."""
+
+    def analyse(self, market: Market) -> pd.DataFrame:
+        frame = super().analyse(market)
+        return frame.assign(cell=pd.Series([[move] for move in frame["move_pct"]], index=frame.index))
+
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        for cell in analysis["cell"]:
+            cell[0] -= self.config.above_pct
+        analysis["move_pct"] = [cell[0] for cell in analysis["cell"]]
         return super().signals(analysis)
 
 
@@ -116,6 +199,26 @@ class Chooses(Threshold):
 
     def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
         return super().signals(analysis[analysis["move_pct"] > self.config.above_pct - 3])
+
+
+class ReadsReasons(Threshold):
+    """Halves what it says for a reason of its own."""
+
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        said = super().signals(analysis)
+        said.loc[said["reason"] == "up", "position_size"] /= 2
+        return said
+
+
+class Impure(Threshold):
+    """Keeps what it saw for all that come after."""
+
+    seen: ClassVar[list[float]] = []
+
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        self.seen.append(self.config.above_pct)
+        analysis["move_pct"] = analysis["move_pct"] - len(self.seen)
+        return super().signals(analysis)
 
 
 class Fails(Threshold):
@@ -152,14 +255,9 @@ def threshold(days: int, above_pct: float, kind: type[Threshold] = Threshold) ->
     return kind(ThresholdConfig(days=days, above_pct=above_pct))
 
 
-def held(strategy: Strategy[Any], market: Market, traded: MarketData) -> FloatArray:
-    """What a set of its own decides: each signal stands until the next."""
-    signals = decide(strategy, market, FIRST_DAY, END)
-    commands, _ = commands_from_signals(signals, traded, DELAY_S)
-    targets = np.zeros((traded.bars, len(traded.assets)))
-    for command in commands:
-        targets[command["bar"] :, command["asset"]] = command["value"]
-    return targets
+def alone(strategy: Strategy[Any], market: Market, traded: MarketData) -> NDArray[np.void]:
+    """What a set of its own decides."""
+    return commands_from_signals(decide(strategy, market, FIRST_DAY, END), traded, DELAY_S)[0]
 
 
 def sets_of(strategy: Strategy[Any], count: int) -> list[Strategy[Any]]:
@@ -191,9 +289,8 @@ def test_each_set_is_decided_as_alone(name: str, market: Market, traded: MarketD
     sets = sets_of(strategy, 6)
     rehearsal = rehearsed(strategy, market, traded)
     for one in [*sets, sets[0]]:
-        expected = held(one, market, traded)
-        np.testing.assert_array_equal(rehearsal.targets(one), expected)
-    assert any(held(one, market, traded).any() for one in sets)
+        np.testing.assert_array_equal(rehearsal.commands(one), alone(one, market, traded))
+    assert any(alone(one, market, traded)["value"].any() for one in sets)
 
 
 @pytest.mark.parametrize("name", ["momentum", "market_structure"])
@@ -204,38 +301,57 @@ def test_late_rows_are_late_for_every_set(name: str, market: Market, traded: Mar
     rehearsal = rehearsed(strategy, late, traded)
     sets = sets_of(strategy, 4)
     for one in sets:
-        np.testing.assert_array_equal(rehearsal.targets(one), held(one, late, traded))
-    assert any((held(one, late, traded) != held(one, market, traded)).any() for one in sets)
+        np.testing.assert_array_equal(rehearsal.commands(one), alone(one, late, traded))
+    assert any(not np.array_equal(alone(one, late, traded), alone(one, market, traded)) for one in sets)
 
 
-def test_sets_share_an_analysis_that_reads_the_same(market: Market, traded: MarketData) -> None:
+@pytest.mark.parametrize("kind", [Threshold, ByAnother, Writes, Chooses])
+def test_sets_share_an_analysis_that_reads_the_same(kind: type[Threshold], market: Market, traded: MarketData) -> None:
     """The threshold is read by the signals alone, the days by the analysis."""
     rehearsal = rehearsed(threshold(5, 1.0), market, traded)
     for days, above in ((5, 1.0), (5, 2.0), (7, 2.0), (5, 3.0), (7, 1.0)):
-        rehearsal.targets(threshold(days, above))
-    assert len(Threshold.analysed) == 2
+        rehearsal.commands(threshold(days, above, kind))
+    # Rows that depend on the threshold are looked for anew.
+    assert len(Threshold.analysed) == (5 if kind is Chooses else 2)
 
 
-@pytest.mark.parametrize("kind", [ByProperty, AtConstruction, Copies])
-def test_an_analysis_is_not_shared_if_it_may_have_read_anything(
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Remembers,
+        RemembersInTheFrame,
+        ByProperty,
+        ByComparison,
+        ByDump,
+        ByCopy,
+        ByAnother,
+        AtConstruction,
+        InSlots,
+        Writes,
+        WritesBelow,
+        WritesIntoCells,
+        Chooses,
+        ReadsReasons,
+    ],
+)
+def test_a_strategy_may_do_with_its_config_and_its_analysis_what_it_likes(
     kind: type[Threshold], market: Market, traded: MarketData
 ) -> None:
-    """A property, or what was made of the config before, hides what was read."""
+    """Whatever way a value takes, each set is decided as alone."""
     rehearsal = rehearsed(threshold(5, 1.0), market, traded)
-    for one in (threshold(2, 1.0, kind), threshold(2, 4.0, kind), threshold(4, 1.0, kind)):
-        np.testing.assert_array_equal(rehearsal.targets(one), held(one, market, traded))
-    Threshold.analysed.clear()
-    rehearsal.targets(threshold(2, 5.0, kind))
-    assert len(Threshold.analysed) == 1
+    found = []
+    for days, above in ((2, 1.0), (2, 4.0), (2, 2.0), (4, 1.0), (2, 4.0)):
+        found.append(rehearsal.commands(threshold(days, above, kind)))
+        np.testing.assert_array_equal(found[-1], alone(threshold(days, above, kind), market, traded))
+    assert not np.array_equal(found[0], found[1])
 
 
-@pytest.mark.parametrize("kind", [Writes, Chooses])
-def test_what_one_set_does_to_an_analysis_is_its_own(kind: type[Threshold], market: Market, traded: MarketData) -> None:
-    """Columns that signals change, and rows that they leave out by a parameter."""
+def test_a_strategy_that_remembers_what_it_saw_is_refused(market: Market, traded: MarketData) -> None:
+    """Its sets cannot be compared with each other."""
     rehearsal = rehearsed(threshold(5, 1.0), market, traded)
-    for above in (1.0, 4.0, 1.0):
-        one = threshold(5, above, kind)
-        np.testing.assert_array_equal(rehearsal.targets(one), held(one, market, traded))
+    rehearsal.commands(threshold(5, 1.0, Impure))
+    with pytest.raises(StrategyError, match="threshold decides otherwise among other parameter sets than alone"):
+        rehearsal.check(threshold(5, 1.0, Impure))
 
 
 def test_the_oldest_analysis_makes_room(market: Market, traded: MarketData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +359,7 @@ def test_the_oldest_analysis_makes_room(market: Market, traded: MarketData, monk
     monkeypatch.setattr(rehearsal_module, "MOST_KEPT", 2)
     rehearsal = rehearsed(threshold(5, 1.0), market, traded)
     for days in (5, 6, 5, 7, 5):
-        rehearsal.targets(threshold(days, 1.0))
+        rehearsal.commands(threshold(days, 1.0))
     assert [config.days for config in Threshold.analysed] == [5, 6, 7]
 
 
@@ -256,4 +372,4 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     """A search stops with the words of a backtest."""
     with pytest.raises(error, match=words):
-        rehearsed(threshold(5, 1.0), market, traded).targets(threshold(5, 1.0, kind))
+        rehearsed(threshold(5, 1.0), market, traded).commands(threshold(5, 1.0, kind))

@@ -10,9 +10,10 @@ from datetime import UTC, date, datetime
 import pandas as pd
 import pytest
 
-from mts_dagster.backtest.config import Assumptions
+from mts_dagster.backtest.config import Assumptions, Limits
 from mts_dagster.backtest.run import Window, backtest_signals, prepare
-from mts_dagster.backtest.sweep import Params, Targets, sweep
+from mts_dagster.backtest.signals import Decided
+from mts_dagster.backtest.sweep import Params, sweep
 from mts_dagster.backtest_schemas import WalkForward
 from mts_dagster.lake.validate import validate_frame
 from mts_dagster.research import tuning
@@ -33,27 +34,38 @@ SPACE: dict[str, list[float]] = {"window_days": [10, 20, 30], "long_above_pct": 
 FIRST_DAY = date(2024, 2, 4)  # the day whose close is the first open
 
 
-@pytest.fixture(scope="module")
-def bench(market: Market, bars: pd.DataFrame) -> Bench:
+def bench_of(market: Market, bars: pd.DataFrame, terms: Assumptions) -> Bench:
     """Momentum over the seeded market."""
     subject = subject_named("momentum", load_settings(strategy_folders=()))
     assert subject.strategy is not None
     signals = decide(subject.strategy, market, FIRST_DAY, END.date())
     none = pd.DataFrame({"settled_at": pd.DatetimeIndex([], tz="UTC"), "asset": [], "funding_rate": []})
     inputs = Inputs(bars, none, signals, market, (), 0, 1)
-    prepared = prepare(bars, none, TERMS, Window(START, END))
+    prepared = prepare(bars, none, terms, Window(START, END))
     shown = market.prepared(subject.strategy.inputs, subject.assets)
-    rehearsal = Rehearsal(shown, prepared, FIRST_DAY, END.date(), TERMS.fills.decision_delay_s)
-    return Bench(subject, Request(subject, START, END, TERMS), prepared, rehearsal, inputs)
+    rehearsal = Rehearsal(shown, prepared, FIRST_DAY, END.date(), terms.fills.decision_delay_s)
+    return Bench(subject, Request(subject, START, END, terms), prepared, rehearsal, inputs)
 
 
-def test_the_best_of_a_search_is_the_backtest_of_its_parameters(bench: Bench, market: Market) -> None:
-    """The sweep and the whole engine agree on the numbers of one set."""
+@pytest.fixture(scope="module")
+def bench(market: Market, bars: pd.DataFrame) -> Bench:
+    """With plain assumptions."""
+    return bench_of(market, bars, TERMS)
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_trades_per_day": 1}, {"max_position": 0.05}])
+def test_each_trial_of_a_search_is_the_backtest_of_its_parameters(
+    market: Market, bars: pd.DataFrame, limits: dict[str, float]
+) -> None:
+    """Also where limits reject what is wanted, and it is tried again on the next day."""
+    bench = bench_of(market, bars, Assumptions(rebalance_threshold=0.005, limits=Limits(**limits)))
     found = tune(bench, SPACE, method="grid", objective="sharpe", trials=None)
     assert found.trials.count == 6
-    signals = decide(bench.tuned(found.best), market, FIRST_DAY, END.date())
-    result = backtest_signals(signals, bench.inputs.bars, TERMS, window=Window(START, END))
-    assert result.metrics.sharpe == pytest.approx(found.stability().best)
+    for row in found.table.to_dict(orient="records"):
+        signals = decide(bench.tuned({name: row[name] for name in SPACE}), market, FIRST_DAY, END.date())
+        result = backtest_signals(signals, bars, bench.request.assumptions, window=Window(START, END))
+        assert result.metrics.sharpe == pytest.approx(row["sharpe"], rel=1e-12)
+        assert result.metrics.total_return_pct == pytest.approx(row["total_return_pct"], rel=1e-12)
 
 
 def test_decisions_are_made_once_for_each_set(bench: Bench) -> None:
@@ -86,7 +98,7 @@ def test_a_sweep_that_is_stopped_does_not_go_on(bench: Bench) -> None:
     decided = []
     first = threading.Event()
 
-    def decide_or_stop(params: Params) -> Targets:
+    def decide_or_stop(params: Params) -> Decided:
         decided.append(params)
         if len(decided) == 1:
             first.set()
