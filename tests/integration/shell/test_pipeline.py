@@ -19,7 +19,7 @@ from mts_dagster.instance.home import open_instance
 from mts_dagster.lake import write
 from mts_dagster.lake.provenance import origin_of_rows
 from mts_dagster.lake.shared import session
-from mts_dagster.runs import Days, RunFailedError
+from mts_dagster.runs import Days, RunFailedError, run_days
 from mts_dagster.strategies.registry import load_strategies
 from mts_dagster.workbench import Workbench, collect_macro, collect_market, compute_signals
 from mts_simulator.faults import Fault
@@ -323,6 +323,18 @@ def test_a_day_of_the_stream_becomes_decisions(copied: World) -> None:
     assert unseen == ("2024-02-20", "flat", "no two exchanges were seen on 2024-02-20")
     (books, _) = copied.rows(query.format("market_structure"))
     assert books[1] == "long"
+
+
+def test_the_running_day_of_the_stream_has_no_row(copied: World) -> None:
+    """Of a stream that reaches into today the models store the whole day before, and nothing that could stay half."""
+    today = days_back(1).last
+    with session(copied.settings, read_only=False) as con, write(con):
+        con.execute(A_DAY_OF_THE_STREAM.replace("2024-02-19", str(today - timedelta(days=1))))
+        con.execute("drop table seconds")
+        con.execute(A_DAY_OF_THE_STREAM.replace("2024-02-19", str(today)))
+    copied.run(lambda bench: run_days(bench.definitions, bench.instance, "sql_models", days_back(2)))
+    for model in ("arbitrage_daily", "market_structure_daily"):
+        assert copied.rows(f"select distinct date from marts.{model}") == [(today - timedelta(days=1),)]
 
 
 def test_a_wrong_config_names_file_field_and_what_is_allowed(filled: World, tmp_path: Path) -> None:
