@@ -397,6 +397,8 @@ SPOILED = {
     "where date = '2024-01-20' and coin = 'bitcoin'",
     "coverage_daily.hours_are_not_missing": "delete from marts.crypto_ohlcv "
     "where coin = 'bitcoin' and open_time = '2024-02-01 05:00:00Z'",
+    "funding_rates.no_settlement_is_missing": "delete from raw.funding_rates "
+    "where coin = 'bitcoin' and venue = 'bybit' and settled_at = '2024-02-10 08:00:00Z'",
     "momentum_signals.does_not_look_ahead": "update signals.momentum_signals set direction = 'short', "
     "position_size = 0.5, confidence = 0.5 where asset = 'bitcoin' and date = '2024-02-19'",
 }
@@ -409,6 +411,8 @@ TOLD = {
     "macro_daily.macro_daily_has_every_day": "macro_daily_has_every_day: 2 rows",
     "features_daily.features_cover_every_daily_bar": "features_cover_every_daily_bar: 1 rows",
     "coverage_daily.hours_are_not_missing": "hours_are_not_missing: 2 rows",
+    "funding_rates.no_settlement_is_missing": "1 settlements are missing, the first of bitcoin (BTCUSDT at bybit) "
+    "between 2024-02-10 00:00 and 2024-02-10 16:00; pull these days again",
     "momentum_signals.does_not_look_ahead": "on rows known then, the decision on bitcoin at 2024-02-20 00:01:00 UTC "
     "changes from short (confidence 0.5, size 0.5, ",
 }
