@@ -222,27 +222,32 @@ def macro_is_fresh(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
 def no_settlement_is_missing(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
     """Warn about settlements that a venue did not give, or that nobody pulled."""
     with session(settings) as con:
-        instruments = con.execute(SETTLEMENTS).fetchall()
-    gaps = [
-        (coin, venue, symbol, gap)
-        for coin, venue, symbol, settled_ms, until_ms in instruments
-        for gap in settlement_gaps(settled_ms, until_ms)
-    ]
-    gaps.sort(key=lambda found: found[3].after_ms)
+        gaps = funding_gaps(con)
     missing = sum(gap.missing for *_, gap in gaps)
     return dg.AssetCheckResult(
         passed=not gaps,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{missing} settlements are missing, the first {_told_of_gap(*gaps[0])}; pull these days again"
+        description=f"settlements missing: {missing}, the first {_told_of_gap(*gaps[0])}; pull these days again"
         if gaps
         else None,
-        metadata={"instruments": len(instruments), "missing_settlements": missing, **_listed_gaps(gaps)},
+        metadata={"missing_settlements": missing, **_listed_gaps(gaps)},
     )
 
 
+def funding_gaps(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, SettlementGap]]:
+    """Coin, venue, symbol and place of what is missing of the newest settlements, oldest first."""
+    found = [
+        (coin, venue, symbol, gap)
+        for coin, venue, symbol, settled_ms, until_ms in con.execute(SETTLEMENTS).fetchall()
+        for gap in settlement_gaps(settled_ms, until_ms)
+    ]
+    return sorted(found, key=lambda entry: entry[3].after_ms)
+
+
 def _told_of_gap(coin: str, venue: str, symbol: str, gap: SettlementGap) -> str:
-    between = f"between {_moment(gap.after_ms)} and {_moment(gap.before_ms)}" if gap.before_ms else None
-    return f"of {coin} ({symbol} at {venue}) {between or f'since {_moment(gap.after_ms)}'}"
+    after = _moment(gap.after_ms)
+    place = f"since {after}" if gap.before_ms is None else f"between {after} and {_moment(gap.before_ms)}"
+    return f"of {coin} ({symbol} at {venue}) {place}"
 
 
 def _moment(at_ms: int) -> str:

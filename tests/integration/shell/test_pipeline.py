@@ -411,7 +411,7 @@ TOLD = {
     "macro_daily.macro_daily_has_every_day": "macro_daily_has_every_day: 2 rows",
     "features_daily.features_cover_every_daily_bar": "features_cover_every_daily_bar: 1 rows",
     "coverage_daily.hours_are_not_missing": "hours_are_not_missing: 2 rows",
-    "funding_rates.no_settlement_is_missing": "1 settlements are missing, the first of bitcoin (BTCUSDT at bybit) "
+    "funding_rates.no_settlement_is_missing": "settlements missing: 1, the first of bitcoin (BTCUSDT at bybit) "
     "between 2024-02-10 00:00 and 2024-02-10 16:00; pull these days again",
     "momentum_signals.does_not_look_ahead": "on rows known then, the decision on bitcoin at 2024-02-20 00:01:00 UTC "
     "changes from short (confidence 0.5, size 0.5, ",
