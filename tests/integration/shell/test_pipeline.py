@@ -332,7 +332,11 @@ def test_the_running_day_of_the_stream_has_no_row(copied: World) -> None:
         con.execute(A_DAY_OF_THE_STREAM.replace("2024-02-19", str(today - timedelta(days=1))))
         con.execute("drop table seconds")
         con.execute(A_DAY_OF_THE_STREAM.replace("2024-02-19", str(today)))
-    copied.run(lambda bench: run_days(bench.definitions, bench.instance, "sql_models", days_back(2)))
+
+    def build(bench: Workbench) -> None:
+        run_days(bench.definitions, bench.instance, "sql_models", days_back(2))
+
+    copied.run(build)
     for model in ("arbitrage_daily", "market_structure_daily"):
         assert copied.rows(f"select distinct date from marts.{model}") == [(today - timedelta(days=1),)]
 
