@@ -6,6 +6,8 @@ change over time, so they are derived from settlements and never assumed. A posi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,7 +24,10 @@ Number = TypeVar("Number", float, FloatArray)
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
+HOURS_PER_DAY = 24
 HOURS_PER_YEAR = 8_760.0
+LONGEST_USUAL_HOURS = 8
+"""The longest interval of the exchanges followed here; taken where settlements do not tell one."""
 
 
 def settlement_minute_ms(funding_time_ms: int) -> int:
@@ -45,6 +50,53 @@ def interval_hours(settlement_times_ms: ArrayLike) -> FloatArray:
         hours[1:] = np.diff(minutes) / 60.0
         hours[0] = hours[1]
     return hours
+
+
+class SettlementGap(Struct, frozen=True, kw_only=True):
+    """Settlements that should lie between two others and do not.
+
+    Attributes:
+        after_ms: The settlement before the gap.
+        before_ms: The one after it; ``None`` while none has come.
+        missing: How many are missing at least.
+    """
+
+    after_ms: int
+    before_ms: int | None
+    missing: int
+
+
+def settlement_gaps(settlement_times_ms: Sequence[int], known_until_ms: int) -> list[SettlementGap]:
+    """Where settlements of one symbol on one exchange are missing, judged by their own distances.
+
+    A distance is a gap when it is longer than the interval before it *and* the one after it: an interval that changes
+    agrees with one of the two. What the interval was, is told by the nearest distance that can be one, which means that
+    it divides the day; where there is none, as at the ends, ``LONGEST_USUAL_HOURS`` is granted. So a longer distance at
+    the newest end, which may be a change, is judged by the settlement that follows it. Two equal distances in a row
+    count as an interval, never as two gaps.
+
+    Args:
+        settlement_times_ms: Rising settlement times, as stamped; half an hour late is not missing.
+        known_until_ms: Moment up to which settlements would be known; the silence after the newest one counts up to
+            there.
+    """
+    hours = [round((later - earlier) / HOUR_MS) for earlier, later in pairwise([*settlement_times_ms, known_until_ms])]
+    ends = [*settlement_times_ms, None][1:]
+    found = []
+    for place, (after_ms, before_ms, distance) in enumerate(zip(settlement_times_ms, ends, hours, strict=True)):
+        before = _nearest_interval(hours[:place][::-1])
+        after = None if before_ms is None else _nearest_interval(hours[place + 1 : -1])
+        granted = max(interval or LONGEST_USUAL_HOURS for interval in (before, after))
+        if distance > granted:
+            known = max(before or 0, after or 0) or LONGEST_USUAL_HOURS
+            missing = -(-distance // known) - 1
+            found.append(SettlementGap(after_ms=after_ms, before_ms=before_ms, missing=missing))
+    return found
+
+
+def _nearest_interval(hours: Sequence[int]) -> int | None:
+    """The first of some distances that can be an interval: settlements come at the same times each day."""
+    return next((distance for distance in hours if distance > 0 and HOURS_PER_DAY % distance == 0), None)
 
 
 def annualised_pct(rate: Number, hours: Number) -> Number:

@@ -4,7 +4,8 @@
     event_time='date',
     batch_size='day',
     begin=var('history_start'),
-    lookback=var('batch_lookback')
+    lookback=var('batch_lookback'),
+    meta={'ended_days_only': true}
 ) }}
 
 with opportunities as (

@@ -1,4 +1,4 @@
-"""Checks that run beside the assets: the SQL folder's data tests, staleness, and look-ahead of the signals.
+"""Checks that run beside the assets: data tests of the SQL folder, missing funding, staleness, look-ahead of signals.
 
 What belongs here: judging stored rows. A check reads the whole table, so that its answer does not depend on which
 partitions a run had; the look-ahead check reads what the newest decisions rest on.
@@ -24,6 +24,7 @@ from mts_dagster.settings import Settings
 from mts_dagster.sql_models import DataTest, Model, Project
 from mts_dagster.strategies.base import Strategy
 from mts_dagster.strategies.decisions import decide, first_difference
+from mts_realtime.analytics.funding import SettlementGap, settlement_gaps
 
 SHOWN_ROWS = 5
 AUDITED_DAYS = 3
@@ -34,12 +35,31 @@ NEWEST_MACRO = """
     select indicator, max(date) as newest, arg_max(observation_date, date) as observed, arg_max(is_stale, date) as stale
     from marts.macro_daily group by indicator
 """
+# Settlements of the newest days, a list for each instrument. One that the coin has left for another is asked no further
+# than its own newest.
+FUNDING_DAYS = 35
+SETTLEMENTS = f"""
+    with newest as (
+        select * from raw.funding_rates
+        where kind = 'regular'
+            and settled_at > (select max(settled_at) from raw.funding_rates) - interval {FUNDING_DAYS} day
+    ),
+    instruments as (
+        select coin, venue, symbol, list(epoch_ms(settled_at) order by settled_at) as settled_ms
+        from newest group by coin, venue, symbol
+    )
+    select coin, venue, symbol, settled_ms,
+        case when settled_ms[-1] = max(settled_ms[-1]) over (partition by coin, venue)
+            then max(settled_ms[-1]) over () else settled_ms[-1] end as until_ms
+    from instruments order by coin, venue, symbol
+"""  # noqa: S608 - a constant
+SHOWN_GAPS = 50
 
 
 def build_checks(project: Project, strategies: Sequence[Strategy[Any]]) -> list[dg.AssetChecksDefinition]:
-    """Checks of all models and strategies, and of the macro series."""
+    """Checks of all models and strategies, of settled funding, and of the macro series."""
     models = [_model_checks(project, model) for model in project.models.values() if project.tests_of(model)]
-    return [*models, _look_ahead_checks(project, strategies), macro_is_fresh]
+    return [*models, _look_ahead_checks(project, strategies), no_settlement_is_missing, macro_is_fresh]
 
 
 def _model_checks(project: Project, model: Model) -> dg.AssetChecksDefinition:
@@ -191,3 +211,50 @@ def macro_is_fresh(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
         description="; ".join(problems) or None,
         metadata={"series": len(found)},
     )
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["raw", "funding_rates"]),
+    description=f"Of the newest {FUNDING_DAYS} days, no settlement of an instrument is missing; its interval comes "
+    "from its own settlements, and may change.",
+)
+@ends_in_failure
+def no_settlement_is_missing(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """Warn about settlements that a venue did not give, or that nobody pulled."""
+    with session(settings) as con:
+        gaps = funding_gaps(con)
+    missing = sum(gap.missing for *_, gap in gaps)
+    return dg.AssetCheckResult(
+        passed=not gaps,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"settlements missing: {missing}, the first {_told_of_gap(*gaps[0])}; pull these days again"
+        if gaps
+        else None,
+        metadata={"missing_settlements": missing, **_listed_gaps(gaps)},
+    )
+
+
+def funding_gaps(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, SettlementGap]]:
+    """Coin, venue, symbol and place of what is missing of the newest settlements, oldest first."""
+    found = [
+        (coin, venue, symbol, gap)
+        for coin, venue, symbol, settled_ms, until_ms in con.execute(SETTLEMENTS).fetchall()
+        for gap in settlement_gaps(settled_ms, until_ms)
+    ]
+    return sorted(found, key=lambda entry: entry[3].after_ms)
+
+
+def _told_of_gap(coin: str, venue: str, symbol: str, gap: SettlementGap) -> str:
+    after = _moment(gap.after_ms)
+    place = f"since {after}" if gap.before_ms is None else f"between {after} and {_moment(gap.before_ms)}"
+    return f"of {coin} ({symbol} at {venue}) {place}"
+
+
+def _moment(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def _listed_gaps(gaps: Sequence[tuple[str, str, str, SettlementGap]]) -> dict[str, Any]:
+    """The first gaps, oldest first."""
+    lines = [f"- {_told_of_gap(*found)}: {found[3].missing}" for found in gaps[:SHOWN_GAPS]]
+    return {"gaps": dg.MetadataValue.md("\n".join(lines))} if lines else {}

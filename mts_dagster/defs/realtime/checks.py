@@ -1,13 +1,14 @@
 """Checks of the live tables: whole books, no silent gap, no damaged segment left lying.
 
-What belongs here: judging stored hours. Books and coverage are judged on the newest hour that is over: a table of books
-grows by some hundred thousand rows an hour, and each hour is judged by the run that brings it in or the next one.
+What belongs here: judging stored hours. Books and coverage are judged hour by hour, because a table of books grows by
+some hundred thousand rows an hour: each hour that is over by the run that brings it in, else by the next run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import dagster as dg
 import duckdb
@@ -15,10 +16,14 @@ import duckdb
 from mts_dagster.defs.common import ends_in_failure
 from mts_dagster.lake.shared import session
 from mts_dagster.live.derive import stream_settings_of
+from mts_dagster.live.ingest import hours_of
 from mts_dagster.live.segments import REASON_SUFFIX, quarantined
-from mts_dagster.live.tables import LANDED, LIVE_TICKERS, ORDER_BOOK, Landed
+from mts_dagster.live.tables import LANDED, LIVE_FUNDING, LIVE_TICKERS, ORDER_BOOK, STREAM_GAPS, Landed
+from mts_dagster.partitions import slices_of
 from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings
+
+Row = TypeVar("Row")
 
 ONE_HOUR = timedelta(hours=1)
 # The last segments of an hour come some seconds after its end, and a run takes its time.
@@ -67,6 +72,33 @@ UNCOVERED = """
         and gap.gap_start <= missing.moment and missing.moment < gap.gap_end
     group by exchange, symbol order by samples desc, exchange, symbol
 """
+# Stretches of an hour without any estimate of a market's funding that no gap declares. A stretch may begin in the hour
+# before. A market that has books but neither estimates nor gaps owes them from its first book on.
+UNDECLARED = """
+    with heard as (
+        select exchange, symbol, timestamp as since, timestamp as until from live.live_funding
+        where timestamp >= $1 - interval 1 hour and timestamp < $2
+        union all
+        select exchange, symbol, gap_start, gap_end from live.stream_gaps
+        where dataset = $3 and gap_end > $1 - interval 1 hour and gap_start < $2
+    ),
+    unheard as (
+        select exchange, symbol, min(timestamp) as since, min(timestamp) as until
+        from live.order_book anti join heard using (exchange, symbol)
+        where timestamp >= $1 and timestamp < $2 group by exchange, symbol
+    ),
+    known as (from heard union all from unheard),
+    bounded as (from known union all select distinct exchange, symbol, $2, $2 from known),
+    stretches as (
+        select exchange, symbol, since as ends, max(until) over (
+            partition by exchange, symbol order by since, until rows between unbounded preceding and 1 preceding
+        ) as begins
+        from bounded
+    )
+    select exchange, symbol, begins, ends from stretches
+    where ends > $1 and ends - begins > $4
+    order by begins, exchange, symbol
+"""
 
 
 def build_live_checks() -> list[dg.AssetChecksDefinition]:
@@ -74,6 +106,7 @@ def build_live_checks() -> list[dg.AssetChecksDefinition]:
     return [
         books_are_whole,
         *(_coverage_check(landed) for landed in (ORDER_BOOK, LIVE_TICKERS)),
+        every_silence_is_declared,
         _damage_checks(LANDED),
     ]
 
@@ -82,56 +115,94 @@ def _key(table: Table) -> dg.AssetKey:
     return dg.AssetKey([table.schema, table.name])
 
 
-def newest_ended_hour(con: duckdb.DuckDBPyConnection, table: Table, now: datetime) -> datetime | None:
-    """Start of the newest stored hour that is over; None while there is none."""
+def hours_to_judge(
+    con: duckdb.DuckDBPyConnection, table: Table, run_hours: Sequence[datetime], now: datetime
+) -> list[datetime]:
+    """Starts of the hours that a check of this run looks at, oldest first.
+
+    They are the run's own hours that are over, and the newest stored one before them, which may not have been over when
+    it was brought in. A run without hours, of the check alone, looks at the newest stored hour that is over.
+    """
+    running = _hour_of(now - RUN_TAKES)
     rows = con.execute(
         f"select max({table.time_column}) from {table.qualified} where {table.time_column} < ?",  # noqa: S608 - a contract
-        [(now - RUN_TAKES).replace(minute=0, second=0, microsecond=0)],
+        [min([running, *run_hours])],
     ).fetchall()
     newest: datetime | None = rows[0][0]
-    return None if newest is None else newest.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    before = set() if newest is None else {_hour_of(newest)}
+    return sorted(before | {hour for hour in run_hours if hour < running})
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _hours_of_run(context: dg.AssetCheckExecutionContext) -> list[datetime]:
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return []
+    return [hour.start for hour in hours_of(slices_of(context.partition_keys))]
+
+
+def _judged(
+    context: dg.AssetCheckExecutionContext,
+    settings: Settings,
+    table: Table,
+    find: Callable[[duckdb.DuckDBPyConnection, datetime], list[Row]],
+) -> tuple[list[datetime], list[Row]]:
+    """The hours that were looked at, and what was found wrong in them."""
+    with session(settings) as con:
+        hours = hours_to_judge(con, table, _hours_of_run(context), datetime.now(UTC))
+        return hours, [row for hour in hours for row in find(con, hour)]
+
+
+def _told(hours: Sequence[datetime]) -> str:
+    return ", ".join(f"{hour:%Y-%m-%d %H:00}" for hour in hours) or "no hour that is over is stored yet"
 
 
 @dg.asset_check(
     asset=_key(ORDER_BOOK.table),
-    description="Books of the newest ended hour, a sample of them, are sorted, uncrossed and positive.",
+    description="Books of the run's hours that are over, a sample of each, are sorted, uncrossed and positive.",
 )
 @ends_in_failure
-def books_are_whole(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+def books_are_whole(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
     """Count books that the sidecar should never have published."""
-    with session(settings) as con:
-        hour = newest_ended_hour(con, ORDER_BOOK.table, datetime.now(UTC))
-        if hour is None:
-            return _nothing_yet()
-        broken = con.execute(BROKEN_BOOKS, [hour, hour + ONE_HOUR]).fetchall()
+    hours, broken = _judged(context, settings, ORDER_BOOK.table, _broken_books)
     shown = "; ".join(f"{exchange} {symbol} at {moment}" for moment, exchange, symbol in broken[:SHOWN])
     return dg.AssetCheckResult(
         passed=not broken,
         description=f"crossed, unsorted or not positive: {shown}" if broken else None,
-        metadata={"hour": str(hour), "broken_books": len(broken)},
+        metadata={"hours": _told(hours), "broken_books": len(broken)},
     )
+
+
+def _broken_books(con: duckdb.DuckDBPyConnection, hour: datetime) -> list[tuple[datetime, str, str]]:
+    return con.execute(BROKEN_BOOKS, [hour, hour + ONE_HOUR]).fetchall()
 
 
 def _coverage_check(landed: Landed) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=_key(landed.table),
+        additional_deps=[_key(STREAM_GAPS.table)],
         name="every_sample_is_stored_or_declared_missing",
-        description="Each market has a row for every grid time of the newest ended hour, or a gap in stream_gaps.",
+        description="Each market has a row for every grid time of the run's hours that are over, or a gap in "
+        "stream_gaps.",
     )
     @ends_in_failure
-    def coverage(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-        with session(settings) as con:
-            hour = newest_ended_hour(con, landed.table, datetime.now(UTC))
-            if hour is None:
-                return _nothing_yet()
-            step = timedelta(seconds=stream_settings_of(settings).sample_interval_s)
-            missing = uncovered(con, landed, hour, step)
+    def coverage(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+        step = timedelta(seconds=stream_settings_of(settings).sample_interval_s)
+        hours, missing = _judged(context, settings, landed.table, lambda con, hour: uncovered(con, landed, hour, step))
         shown = "; ".join(f"{row[0]} {row[1]}: {row[2]} from {row[3]} to {row[4]}" for row in missing[:SHOWN])
         return dg.AssetCheckResult(
             passed=not missing,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"samples neither stored nor declared missing: {shown}" if missing else None,
-            metadata={"hour": str(hour), "missing_samples": sum(row[2] for row in missing), "markets": len(missing)},
+            metadata={
+                "hours": _told(hours),
+                "missing_samples": sum(row[2] for row in missing),
+                "markets": len({row[:2] for row in missing}),
+            },
         )
 
     return coverage
@@ -143,6 +214,40 @@ def uncovered(
     """Exchange, symbol, and number, first and last of the grid times that are neither stored nor declared."""
     statement = UNCOVERED.format(table=landed.table.qualified)
     return con.execute(statement, [hour, hour + ONE_HOUR, landed.dataset, step]).fetchall()
+
+
+@dg.asset_check(
+    asset=_key(LIVE_FUNDING.table),
+    additional_deps=[_key(ORDER_BOOK.table), _key(STREAM_GAPS.table)],
+    description="In the run's hours that are over no market is without an estimate of its funding for longer than "
+    "twice the sidecar's silence_s, or a gap in stream_gaps says so.",
+)
+@ends_in_failure
+def every_silence_is_declared(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """Count stretches in which funding was neither heard nor declared missing."""
+    # Every message of a topic tells its funding, and after silence_s without one the sidecar declares a gap.
+    most = timedelta(seconds=2 * stream_settings_of(settings).silence_s)
+    hours, silent = _judged(
+        context, settings, LIVE_FUNDING.table, lambda con, hour: undeclared_silences(con, hour, most)
+    )
+    shown = "; ".join(
+        f"{exchange} {symbol} from {begins} to {ends}" for exchange, symbol, begins, ends in silent[:SHOWN]
+    )
+    return dg.AssetCheckResult(
+        passed=not silent,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"no funding heard and no gap declared: {shown}" if silent else None,
+        metadata={"hours": _told(hours), "silences": len(silent), "markets": len({row[:2] for row in silent})},
+    )
+
+
+def undeclared_silences(
+    con: duckdb.DuckDBPyConnection, hour: datetime, most: timedelta
+) -> list[tuple[str, str, datetime, datetime]]:
+    """Exchange, symbol, begin and end of each stretch longer than ``most`` without funding that no gap declares."""
+    return con.execute(UNDECLARED, [hour, hour + ONE_HOUR, LIVE_FUNDING.dataset, most]).fetchall()
 
 
 def _damage_checks(all_landed: Sequence[Landed]) -> dg.AssetChecksDefinition:
@@ -180,7 +285,3 @@ def _damage_result(settings: Settings, landed: Landed, key: dg.AssetKey) -> dg.A
         description=f"{len(found)} damaged segments in {settings.segment_quarantine}: {told}" if found else None,
         metadata={"damaged_segments": len(found)},
     )
-
-
-def _nothing_yet() -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=True, description="no hour that is over is stored yet")

@@ -19,7 +19,7 @@ from mts_dagster.instance.home import open_instance
 from mts_dagster.lake import write
 from mts_dagster.lake.provenance import origin_of_rows
 from mts_dagster.lake.shared import session
-from mts_dagster.runs import Days, RunFailedError
+from mts_dagster.runs import Days, RunFailedError, run_days
 from mts_dagster.strategies.registry import load_strategies
 from mts_dagster.workbench import Workbench, collect_macro, collect_market, compute_signals
 from mts_simulator.faults import Fault
@@ -325,6 +325,22 @@ def test_a_day_of_the_stream_becomes_decisions(copied: World) -> None:
     assert books[1] == "long"
 
 
+def test_the_running_day_of_the_stream_has_no_row(copied: World) -> None:
+    """Of a stream that reaches into today the models store the whole day before, and nothing that could stay half."""
+    today = days_back(1).last
+    with session(copied.settings, read_only=False) as con, write(con):
+        con.execute(A_DAY_OF_THE_STREAM.replace("2024-02-19", str(today - timedelta(days=1))))
+        con.execute("drop table seconds")
+        con.execute(A_DAY_OF_THE_STREAM.replace("2024-02-19", str(today)))
+
+    def build(bench: Workbench) -> None:
+        run_days(bench.definitions, bench.instance, "sql_models", days_back(2))
+
+    copied.run(build)
+    for model in ("arbitrage_daily", "market_structure_daily"):
+        assert copied.rows(f"select distinct date from marts.{model}") == [(today - timedelta(days=1),)]
+
+
 def test_a_wrong_config_names_file_field_and_what_is_allowed(filled: World, tmp_path: Path) -> None:
     """Before anything runs."""
     folder = tmp_path / "configs"
@@ -385,6 +401,8 @@ SPOILED = {
     "where date = '2024-01-20' and coin = 'bitcoin'",
     "coverage_daily.hours_are_not_missing": "delete from marts.crypto_ohlcv "
     "where coin = 'bitcoin' and open_time = '2024-02-01 05:00:00Z'",
+    "funding_rates.no_settlement_is_missing": "delete from raw.funding_rates "
+    "where coin = 'bitcoin' and venue = 'bybit' and settled_at = '2024-02-10 08:00:00Z'",
     "momentum_signals.does_not_look_ahead": "update signals.momentum_signals set direction = 'short', "
     "position_size = 0.5, confidence = 0.5 where asset = 'bitcoin' and date = '2024-02-19'",
 }
@@ -397,6 +415,8 @@ TOLD = {
     "macro_daily.macro_daily_has_every_day": "macro_daily_has_every_day: 2 rows",
     "features_daily.features_cover_every_daily_bar": "features_cover_every_daily_bar: 1 rows",
     "coverage_daily.hours_are_not_missing": "hours_are_not_missing: 2 rows",
+    "funding_rates.no_settlement_is_missing": "settlements missing: 1, the first of bitcoin (BTCUSDT at bybit) "
+    "between 2024-02-10 00:00 and 2024-02-10 16:00; pull these days again",
     "momentum_signals.does_not_look_ahead": "on rows known then, the decision on bitcoin at 2024-02-20 00:01:00 UTC "
     "changes from short (confidence 0.5, size 0.5, ",
 }

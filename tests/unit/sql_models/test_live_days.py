@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from mts_dagster.defs.sql_models.assets import ended
+from mts_dagster.lake.slices import Slice
+from mts_dagster.sql_models import Project
+
 Add = Callable[..., None]
 Build = Callable[[str, str], None]
 Select = Callable[[str], list[dict[str, Any]]]
@@ -133,3 +137,13 @@ def test_exchanges_have_a_row_each(book: Add, build: Build, select: Select) -> N
     build(DAY, NEXT)
     rows = select("select exchange, imbalance_mean, impact_10k_mean_bps from marts.market_structure_daily order by all")
     assert [tuple(row.values()) for row in rows] == [("binance", 0.8, None), ("bybit", -0.8, None)]
+
+
+def test_the_running_day_is_left_out(project: Project) -> None:
+    """On 2 May a run over 1 to 3 May has 1 May alone to build; of the running day there is nothing to store."""
+    now = datetime(2026, 5, 2, 10, tzinfo=UTC)
+    first, second, fourth = (datetime(2026, 5, day, tzinfo=UTC) for day in (1, 2, 4))
+    for name in ("arbitrage_daily", "market_structure_daily", "funding_daily", "macro_daily"):
+        model = project.models[name]
+        assert ended(model, [Slice(first, fourth)], now) == [Slice(first, second)], name
+        assert ended(model, [Slice(second, fourth)], now) == [], name
