@@ -218,11 +218,10 @@ class Strategy(ABC, Generic[ConfigT]):
             "position_size": np.where(flat, 0.0, position_size),
             "risk_level": risk,
             "price": analysis["close_usd"].array,
+            **({"reason": self._reasons(table, analysis, chosen)} if self.worded else {}),
             "config_hash": _repeated(self.config_hash, len(analysis)),
             "available_at": analysis["available_at"].array,
         }
-        if self.worded:
-            columns["reason"] = self._reasons(table, analysis, chosen)
         return pd.DataFrame(columns, index=analysis.index, copy=False)
 
     def _reasons(
