@@ -172,12 +172,16 @@ def read_segment(segment: Segment) -> pa.Table:
 
 
 def _check_rows(segment: Segment, table: pa.Table) -> None:
-    """Refuse rows that no writer of ours makes: outside of their hour, or null where nothing may be."""
+    """Refuse rows that no writer of ours makes: outside of the times in the name, or null where nothing may be."""
     for field, column in zip(table.schema, table.columns, strict=True):
         if column.null_count and not field.nullable:
             raise LandingError(f"segment {segment.path} has {column.null_count} nulls in {field.name}")
     bounds = pc.min_max(table["timestamp"]).as_py()
-    if table.num_rows and not hour_of(bounds["min"]) == segment.hour == hour_of(bounds["max"]):
+    if not table.num_rows:
+        return
+    first_ms, last_ms = (moment.timestamp() * 1000 for moment in (bounds["min"], bounds["max"]))
+    is_inside = segment.first_ms <= first_ms and last_ms < segment.last_ms + 1
+    if not (is_inside and hour_of(bounds["min"]) == segment.hour == hour_of(bounds["max"])):
         raise LandingError(f"segment {segment.path} has rows of {bounds['min']} to {bounds['max']}")
 
 
