@@ -24,7 +24,7 @@ from mts_dagster.schemas import Table
 SHOWN_ROWS = 3
 # Staged files live for seconds and are read once: what would make them smaller costs more than it saves.
 STAGED_FORMAT = "format parquet, compression uncompressed, dictionary_size_limit 1"
-BYTES_AT_ONCE = 200 * 2**20
+BYTES_AT_ONCE = 128 * 2**20
 """Staged bytes inserted by one statement: each makes a file in the lake, and keeps a few times as much in memory."""
 
 
@@ -220,9 +220,7 @@ def _sources(files: Iterable[Path]) -> list[str]:
     return [f"read_parquet([{', '.join(quoted(str(file)) for file in group)}])" for group in groups]
 
 
-def _replace(
-    con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], sources: Sequence[str]
-) -> Replaced:
+def _replace(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], sources: Sequence[str]) -> Replaced:
     # By name: a column that the contract gained in its middle was added at the end of the stored table.
     columns = listed(column.name for column in table.columns)
     condition, parameters = any_of(table, slices)

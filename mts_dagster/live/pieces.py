@@ -41,9 +41,7 @@ def cut(hour: Slice, rows_a_second: NDArray[np.int64], most: int) -> list[Slice]
             rows = 0
         rows += count
     moments = [hour.start + timedelta(seconds=second) for second in borders]
-    return [
-        replace(hour, start=start, end=end) for start, end in zip(moments, [*moments[1:], hour.end], strict=True)
-    ]
+    return [replace(hour, start=start, end=end) for start, end in zip(moments, [*moments[1:], hour.end], strict=True)]
 
 
 def stored_rows_a_second(
@@ -64,7 +62,7 @@ def stored_rows_a_second(
         bounds,
     ).fetchnumpy()
     seconds, counts = counted.values()
-    return np.bincount(seconds.astype(np.int64), counts, minlength=SECONDS).astype(np.int64)
+    return np.bincount(np.asarray(seconds, np.int64), np.asarray(counts), minlength=SECONDS).astype(np.int64)
 
 
 def second_of_hour(times: pa.ChunkedArray) -> NDArray[Any]:
