@@ -176,12 +176,12 @@ def _check_rows(segment: Segment, table: pa.Table) -> None:
     for field, column in zip(table.schema, table.columns, strict=True):
         if column.null_count and not field.nullable:
             raise LandingError(f"segment {segment.path} has {column.null_count} nulls in {field.name}")
-    bounds = pc.min_max(table["timestamp"]).as_py()
     if not table.num_rows:
         return
-    first_ms, last_ms = (moment.timestamp() * 1000 for moment in (bounds["min"], bounds["max"]))
-    is_inside = segment.first_ms <= first_ms and last_ms < segment.last_ms + 1
-    if not (is_inside and hour_of(bounds["min"]) == segment.hour == hour_of(bounds["max"])):
+    bounds = pc.min_max(table["timestamp"]).as_py()
+    named = pc.min_max(pc.divide(pc.cast(table["timestamp"], pa.int64()), 1000)).as_py()
+    is_as_named = segment.first_ms <= named["min"] and named["max"] <= segment.last_ms
+    if not (is_as_named and hour_of(bounds["min"]) == segment.hour == hour_of(bounds["max"])):
         raise LandingError(f"segment {segment.path} has rows of {bounds['min']} to {bounds['max']}")
 
 
