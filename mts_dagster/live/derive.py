@@ -171,17 +171,36 @@ def _derive_hour(
         stored = count_rows(hour.con, table, [hour.window])
         return Derived(stored, stored, "nothing is stored to compute it from")
     parts, note = compute(hour)
-    replaced = replace_pieces(hour.con, table, [hour.window], _selects(hour.con, parts), folder, origin)
+    part = _Part(_arrow_schema(table).empty_table())
+    hour.con.register("mts_derived", part)
+    try:
+        replaced = replace_pieces(hour.con, table, [hour.window], _selects(part, parts), folder, origin)
+    finally:
+        hour.con.unregister("mts_derived")
     return Derived(replaced.rows_inserted, replaced.rows_deleted, note)
 
 
-def _selects(con: duckdb.DuckDBPyConnection, parts: Iterator[pa.Table]) -> Iterator[str]:
+class _Part:
+    """The rows that are stored next, under one name for all parts.
+
+    A transaction keeps whatever was registered in it to its end, so what is registered is this, and not the rows.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.rows.__arrow_c_stream__(requested_schema)
+
+
+def _selects(part: _Part, parts: Iterator[pa.Table]) -> Iterator[str]:
     """A statement that gives the rows of each part, until the next one is asked for."""
+    nothing = part.rows
     for rows in parts:
-        con.register("mts_derived", rows)
-        del rows  # gone before the next part is computed
+        part.rows = rows
+        del rows
         yield "select * from mts_derived"
-        con.unregister("mts_derived")
+        part.rows = nothing  # gone before the next part is computed
 
 
 def _arrow_schema(table: Table) -> pa.Schema:
