@@ -68,11 +68,17 @@ class Turnover:
     turnover_24h: FloatArray
 
 
-def symbols_at_once(con: duckdb.DuckDBPyConnection, window: Slice) -> Iterator[list[str]]:
-    """The symbols of a window, as many at a time as have ``ROWS_AT_ONCE`` two-sided books, at least one."""
+def symbols_at_once(con: duckdb.DuckDBPyConnection, window: Slice, counts: str = SYMBOLS) -> Iterator[list[str]]:
+    """The symbols of a window, as many at a time as have ``ROWS_AT_ONCE`` rows, at least one.
+
+    Args:
+        con: connection to the lake.
+        window: times of the rows.
+        counts: statement that gives symbols in order and how many rows each has; by default two-sided books.
+    """
     batch: list[str] = []
     rows = 0
-    for symbol, count in con.execute(SYMBOLS, [window.start, window.end]).fetchall():
+    for symbol, count in con.execute(counts, [window.start, window.end]).fetchall():
         if batch and rows + count > ROWS_AT_ONCE:
             yield batch
             batch, rows = [], 0

@@ -71,7 +71,12 @@ TOPS = """
 FUNDING = """
     select symbol, exchange, coin, epoch_us(timestamp) as at_us, epoch_us(exchange_time) / 1000.0 as exchange_ms,
         mark_price, funding_rate, epoch_us(next_funding_time) / 1000.0 as next_ms, funding_interval_hours
-    from live.live_funding where timestamp >= ? and timestamp < ? order by symbol, timestamp, exchange
+    from live.live_funding where timestamp >= ? and timestamp < ? and list_contains(?, symbol)
+    order by symbol, timestamp, exchange
+"""
+FUNDING_SYMBOLS = """
+    select symbol, count(*) from live.live_funding where timestamp >= ? and timestamp < ?
+    group by symbol order by symbol
 """
 KNOWN_UNTIL = """
     select epoch_us(max(timestamp)) from (
@@ -279,7 +284,8 @@ def _arbitrage_parts(hour: Hour) -> Iterator[pa.Table]:
     schema, span = _arrow_schema(ARBITRAGE_OPPORTUNITIES), _span(hour)
     for symbols in symbols_at_once(hour.con, hour.window):
         yield pa.Table.from_pylist(_edge_rows(hour, span, symbols), schema=schema)
-    yield pa.Table.from_pylist(_funding_rows(hour, span), schema=schema)
+    for symbols in symbols_at_once(hour.con, hour.window, FUNDING_SYMBOLS):
+        yield pa.Table.from_pylist(_funding_rows(hour, span, symbols), schema=schema)
 
 
 def _span(hour: Hour) -> Span:
@@ -302,7 +308,7 @@ def _edge_rows(hour: Hour, span: Span, symbols: list[str]) -> list[dict[str, Any
     return rows
 
 
-def _funding_rows(hour: Hour, span: Span) -> list[dict[str, Any]]:
+def _funding_rows(hour: Hour, span: Span, symbols: list[str]) -> list[dict[str, Any]]:
     stream = hour.stream
     rules = FundingRules(
         divergence_pct=stream.funding_divergence_pct,
@@ -314,7 +320,7 @@ def _funding_rows(hour: Hour, span: Span) -> list[dict[str, Any]]:
     coins: dict[str, str | None] = {}
     fees = stream.taker_fees_bps
     for symbol, exchange, coin, at_us, exchange_ms, mark, rate, next_ms, hours in hour.con.execute(
-        FUNDING, [hour.window.start, hour.window.end]
+        FUNDING, [hour.window.start, hour.window.end, symbols]
     ).fetchall():
         quote = quote_of(
             exchange,

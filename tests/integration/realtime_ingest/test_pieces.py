@@ -133,17 +133,16 @@ def test_several_groups_give_the_rows_of_one(world: World, monkeypatch: pytest.M
             world.land("order_book", rows)
             world.land("tickers", [ticker_row(s, exchange, 1000.0 + s * s * (number + 1), symbol) for s in range(15)])
         world.land("funding", [funding_row(second, exchange, 0.0001 + 0.0005 * place) for second in range(3)])
+        others = [funding_row(second, exchange, 0.0009 * place) | {"symbol": "ETHUSDT"} for second in range(4)]
+        world.land("funding", others)
     world.bring_in("order_book", "live_tickers", "live_funding", *DERIVED)
     at_once = derived_rows(world)
     cut_small(monkeypatch)
     world.bring_in(*DERIVED)
     assert derived_rows(world) == at_once
     assert [len(at_once[name]) for name in DERIVED[:2]] == [90, 90]
-    assert {row[0] for row in world.rows("select distinct kind from live.arbitrage_opportunities")} == {
-        "spread",
-        "funding",
-    }
-    assert world.rows("select count(distinct symbol) from live.arbitrage_opportunities where kind = 'spread'") == [(3,)]
+    kinds = "select kind, count(distinct symbol) from live.arbitrage_opportunities group by kind order by kind"
+    assert world.rows(kinds) == [("funding", 2), ("spread", 3)]
 
 
 def derived_rows(world: World) -> dict[str, Rows]:
