@@ -2,7 +2,8 @@
 
 A tick is the sensor's own decision (``live.watch.look``): over a backlog of 24 hours, over a folder where nothing is
 new, and over one where every hour has changed. The hour is invented books of ``--symbols`` instruments on two
-exchanges, one a second, 20 levels a side, in segments of five seconds: ingest, ingest again, and what is derived.
+exchanges, one a second, 20 levels a side, in segments of five seconds: ingest, ingest again, and what is derived, each
+step in a process of its own, with the most memory that it had.
 
     python -m benchmarks.live_hours [--files 100000] [--symbols 50]
 """
@@ -11,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +44,14 @@ RULES = Rules(4, timedelta(minutes=10), timedelta(seconds=20), DAY)
 HOUR = Slice(DAY, DAY + timedelta(hours=1))
 ORIGIN = Origin("benchmark", "", "", "")
 SECONDS, FLUSH_S, LEVELS = 3600, 5, 20
+STEPS: dict[str, tuple[str, Callable[[Settings], object]]] = {
+    "ingest": ("order_book", lambda settings: ingest(settings, ORDER_BOOK, [HOUR], ORIGIN)),
+    "ingest again": ("order_book", lambda settings: ingest(settings, ORDER_BOOK, [HOUR], ORIGIN)),
+    "spreads": ("bid_ask_spreads", lambda settings: derive_spreads(settings, [HOUR], NOW, ORIGIN)),
+    "structure": ("market_structure", lambda settings: derive_structure(settings, [HOUR], NOW, ORIGIN)),
+    "arbitrage": ("arbitrage_opportunities", lambda settings: derive_arbitrage(settings, [HOUR], NOW, ORIGIN)),
+}
+FILES = "select file_count from ducklake_table_info('lake') where table_name = ?"
 Result = TypeVar("Result")
 
 
@@ -57,7 +66,6 @@ def main() -> None:
         ticks(Path(folder) / "landing", chosen.files)
     with tempfile.TemporaryDirectory() as folder:
         hour(load_settings(home=Path(folder) / "home"), chosen.symbols)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
 def ticks(landing: Path, files: int) -> None:
@@ -86,14 +94,27 @@ def hour(settings: Settings, symbols: int) -> None:
     with session(settings, read_only=False) as con:
         bootstrap(con, [*TABLES.values(), *LIVE_TABLES.values()])
     print(f"\none hour, {symbols} instruments x 2 exchanges, {2 * symbols * SECONDS:,} books")
-    for title in ("ingest", "ingest again"):
-        _timed(title, lambda: ingest(settings, ORDER_BOOK, [HOUR], ORIGIN))
-    for title, derive in (
-        ("bid_ask_spreads", derive_spreads),
-        ("market_structure", derive_structure),
-        ("arbitrage_opportunities", derive_arbitrage),
-    ):
-        _timed(title, lambda derive=derive: derive(settings, [HOUR], NOW, ORIGIN))  # type: ignore[misc]
+    for step in STEPS:
+        process = get_context("spawn").Process(target=_measure, args=(settings.home, step))
+        process.start()
+        process.join()
+        assert process.exitcode == 0, f"{step} failed"
+
+
+def _measure(home: Path, step: str) -> None:
+    """One step of the hour, in the process that this is the whole work of."""
+    settings = load_settings(home=home)
+    table, work = STEPS[step]
+    _timed(step, lambda: work(settings))
+    with session(settings) as con:
+        ((files,),) = con.execute(FILES, [table]).fetchall()
+    print(f"  peak memory {_peak_gib():.2f} GiB; {files} data files of {table}", flush=True)
+
+
+def _peak_gib() -> float:
+    """Most memory that this process had; what `getrusage` tells may be that of the process it was forked from."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
 def _timed(title: str, work: Callable[[], Result]) -> Result:

@@ -172,12 +172,16 @@ def read_segment(segment: Segment) -> pa.Table:
 
 
 def _check_rows(segment: Segment, table: pa.Table) -> None:
-    """Refuse rows that no writer of ours makes: outside of their hour, or null where nothing may be."""
+    """Refuse rows that no writer of ours makes: outside of the times in the name, or null where nothing may be."""
     for field, column in zip(table.schema, table.columns, strict=True):
         if column.null_count and not field.nullable:
             raise LandingError(f"segment {segment.path} has {column.null_count} nulls in {field.name}")
+    if not table.num_rows:
+        return
     bounds = pc.min_max(table["timestamp"]).as_py()
-    if table.num_rows and not hour_of(bounds["min"]) == segment.hour == hour_of(bounds["max"]):
+    named = pc.min_max(pc.divide(pc.cast(table["timestamp"], pa.int64()), 1000)).as_py()
+    is_as_named = segment.first_ms <= named["min"] and named["max"] <= segment.last_ms
+    if not (is_as_named and hour_of(bounds["min"]) == segment.hour == hour_of(bounds["max"])):
         raise LandingError(f"segment {segment.path} has rows of {bounds['min']} to {bounds['max']}")
 
 

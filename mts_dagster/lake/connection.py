@@ -154,6 +154,8 @@ def _open(settings: Settings, address: Address) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": "false",
         "memory_limit": settings.duckdb_memory_limit,
         "threads": str(settings.duckdb_threads),
+        # The operating system caches local files; a copy of DuckDB's own would only fill its memory.
+        "enable_external_file_cache": str(address.is_remote).lower(),
     }
     con = duckdb.connect(config=config)
     for name in address.extensions:

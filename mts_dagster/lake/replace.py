@@ -1,24 +1,31 @@
 """Replacing slices of a table: the one way in which rows get into the lake.
 
 What belongs here: delete the slice, insert the new rows, check that keys are unique, all in one transaction. Rows come
-from a frame or from a select statement that DuckDB runs itself.
+from a frame or from select statements that DuckDB runs itself: one where they fit into memory, several where they may
+not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pandas as pd
 
-from mts_dagster.errors import BadDataError
+from mts_dagster.errors import BadDataError, LakeError
 from mts_dagster.lake.slices import Slice, any_of, in_words
-from mts_dagster.lake.text import listed, one_line
+from mts_dagster.lake.text import listed, one_line, quoted
 from mts_dagster.lake.transaction import Origin, transact
 from mts_dagster.schemas import Table
 
 SHOWN_ROWS = 3
+# Staged files live for seconds and are read once: what would make them smaller costs more than it saves.
+STAGED_FORMAT = "format parquet, compression uncompressed, dictionary_size_limit 1"
+BYTES_AT_ONCE = 128 * 2**20
+"""Staged bytes inserted by one statement: each makes a file in the lake, and keeps a few times as much in memory."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,40 @@ def replace_select(
     """
     _stage(con, table, slices, select)
     try:
-        return transact(con, lambda con: _replace(con, table, slices), origin)
+        ordered = f"temp.mts_incoming order by {listed(table.key)}"
+        return transact(con, lambda con: _replace(con, table, slices, [ordered]), origin)
     finally:
         con.execute("drop table temp.mts_incoming")
+
+
+def replace_pieces(
+    con: duckdb.DuckDBPyConnection,
+    table: Table,
+    slices: Sequence[Slice],
+    pieces: Iterable[str],
+    folder: Path,
+    origin: Origin,
+) -> Replaced:
+    """Replace exactly ``slices`` of ``table`` by the rows of several select statements, in the memory that one takes.
+
+    Each statement is asked for when the one before it is done. Its rows are checked and kept in a file until all are
+    there; only then the lock is taken and everything is stored in one transaction. All statements see one state of the
+    lake.
+
+    Args:
+        con: read-write connection.
+        table: the table.
+        slices: what is replaced.
+        pieces: statements of which no two give the same key; that is not checked.
+        folder: an empty folder of the caller's own on a local disk; what lies in it afterwards can be deleted.
+        origin: stored with the commit.
+
+    Raises:
+        BadDataError: as ``replace_select``, for any of the pieces.
+        LakeError: the folder cannot be written, or the rows not stored. The stored rows stay as they were.
+    """
+    sources = _sources(_stage_pieces(con, table, slices, pieces, folder))
+    return transact(con, lambda con: _replace(con, table, slices, sources), origin)
 
 
 def replace_members(
@@ -108,18 +146,45 @@ def replace_members(
 
 
 def _stage(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], select: str) -> None:
-    """Compute the rows into a temporary table and check them; on any error nothing of it remains.
+    """Compute the rows into a temporary table and check them; on any error nothing of it remains."""
+    with _one_state(con, table):
+        con.execute(f"create or replace temp table mts_incoming as {_in_types(table, select)}")
+        _check(con, table, slices)
 
-    One transaction: each statement outside of one would ask the catalog for its newest snapshot, which costs more than
-    the checks themselves, and the rows would not come from one state of the lake.
+
+def _stage_pieces(
+    con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], pieces: Iterable[str], folder: Path
+) -> list[Path]:
+    """Compute the rows into files ordered by key, one a piece, and check them; returns those with rows."""
+    files = []
+    with _one_state(con, table):
+        for number, select in enumerate(pieces):
+            file = folder / f"{number:05d}.parquet"
+            ordered = f"{_in_types(table, select)} order by {listed(table.key)}"
+            try:
+                rows = _count(con.execute(f"copy ({ordered}) to {quoted(str(file))} ({STAGED_FORMAT})"))
+            except duckdb.IOException as error:  # disk full; a segment that cannot be read any more
+                raise LakeError(
+                    f"table {table.qualified}: cannot compute its rows into {folder}: {one_line(error)}; nothing stored"
+                ) from error
+            if rows:
+                con.execute(f"create or replace temp view mts_incoming as from read_parquet({quoted(str(file))})")
+                _check(con, table, slices)
+                files.append(file)
+        con.execute("drop view if exists temp.mts_incoming")
+    return files
+
+
+@contextmanager
+def _one_state(con: duckdb.DuckDBPyConnection, table: Table) -> Iterator[None]:
+    """One transaction for computing and checking rows.
+
+    Each statement outside of one would ask the catalog for its newest snapshot, which costs more than the checks
+    themselves, and the rows would not come from one state of the lake.
     """
-    casts = ", ".join(f'"{column.name}"::{column.sql_type} as "{column.name}"' for column in table.columns)
     con.execute("begin")
     try:
-        con.execute(f"create or replace temp table mts_incoming as select {casts} from ({select}) as incoming")
-        _check_inside(con, table, slices)
-        _check_not_null(con, table)
-        _check_unique(con, table, "temp.mts_incoming")
+        yield
     except duckdb.ConversionException as error:
         con.execute("rollback")
         raise BadDataError(
@@ -131,20 +196,44 @@ def _stage(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]
     con.execute("commit")
 
 
-def _replace(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]) -> Replaced:
+def _in_types(table: Table, select: str) -> str:
+    casts = ", ".join(f'"{column.name}"::{column.sql_type} as "{column.name}"' for column in table.columns)
+    return f"select {casts} from ({select}) as incoming"
+
+
+def _check(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice]) -> None:
+    _check_inside(con, table, slices)
+    _check_not_null(con, table)
+    _check_unique(con, table, "temp.mts_incoming")
+
+
+def _sources(files: Iterable[Path]) -> list[str]:
+    """What single insert statements read: consecutive files, together no larger than ``BYTES_AT_ONCE``."""
+    groups: list[list[Path]] = []
+    size = 0
+    for file in files:
+        size += file.stat().st_size
+        if not groups or size > BYTES_AT_ONCE:
+            groups.append([])
+            size = file.stat().st_size
+        groups[-1].append(file)
+    return [f"read_parquet([{', '.join(quoted(str(file)) for file in group)}])" for group in groups]
+
+
+def _replace(con: duckdb.DuckDBPyConnection, table: Table, slices: Sequence[Slice], sources: Sequence[str]) -> Replaced:
     # By name: a column that the contract gained in its middle was added at the end of the stored table.
     columns = listed(column.name for column in table.columns)
     condition, parameters = any_of(table, slices)
     deleted = _count(con.execute(f"delete from {table.qualified} where {condition}", parameters))
-    inserted = _count(
-        con.execute(
-            f"insert into {table.qualified} ({columns}) "
-            f"select {columns} from temp.mts_incoming order by {listed(table.key)}"
-        )
+    inserted = sum(
+        _count(con.execute(f"insert into {table.qualified} ({columns}) select {columns} from {source}"))
+        for source in sources
     )
     if not {table.time_column, table.partition_column} - {None} <= set(table.key):
         # A key that does not tell its slice may also be stored in another one.
-        _check_unique(con, table, f"{table.qualified} semi join temp.mts_incoming using ({listed(table.key)})")
+        key = listed(table.key)
+        for source in sources:
+            _check_unique(con, table, f"{table.qualified} semi join (select {key} from {source}) using ({key})")
     return Replaced(deleted, inserted)
 
 

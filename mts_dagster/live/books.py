@@ -68,11 +68,30 @@ class Turnover:
     turnover_24h: FloatArray
 
 
-def read_markets(con: duckdb.DuckDBPyConnection, window: Slice) -> Iterator[list[StoredMarket]]:
-    """Two-sided books of a window, some symbols at a time and all exchanges of a symbol together."""
-    for symbols in _batches(con, window):
-        table = con.execute(BOOKS, [window.start, window.end, symbols]).to_arrow_table().combine_chunks()
-        yield [_market(table, start, end) for start, end in _groups(table)]
+def symbols_at_once(con: duckdb.DuckDBPyConnection, window: Slice, counts: str = SYMBOLS) -> Iterator[list[str]]:
+    """The symbols of a window, as many at a time as have ``ROWS_AT_ONCE`` rows, at least one.
+
+    Args:
+        con: connection to the lake.
+        window: times of the rows.
+        counts: statement that gives symbols in order and how many rows each has; by default two-sided books.
+    """
+    batch: list[str] = []
+    rows = 0
+    for symbol, count in con.execute(counts, [window.start, window.end]).fetchall():
+        if batch and rows + count > ROWS_AT_ONCE:
+            yield batch
+            batch, rows = [], 0
+        batch.append(symbol)
+        rows += count
+    if batch:
+        yield batch
+
+
+def read_markets(con: duckdb.DuckDBPyConnection, window: Slice, symbols: list[str]) -> list[StoredMarket]:
+    """Two-sided books of a window, all exchanges of a symbol together."""
+    table = con.execute(BOOKS, [window.start, window.end, symbols]).to_arrow_table().combine_chunks()
+    return [_market(table, start, end) for start, end in _groups(table)]
 
 
 def read_turnovers(
@@ -93,19 +112,6 @@ def by_symbol(markets: list[StoredMarket]) -> Iterator[tuple[str, list[StoredMar
     """The markets of each symbol."""
     for symbol, group in groupby(markets, key=lambda market: market.symbol):
         yield symbol, list(group)
-
-
-def _batches(con: duckdb.DuckDBPyConnection, window: Slice) -> Iterator[list[str]]:
-    batch: list[str] = []
-    rows = 0
-    for symbol, count in con.execute(SYMBOLS, [window.start, window.end]).fetchall():
-        if batch and rows + count > ROWS_AT_ONCE:
-            yield batch
-            batch, rows = [], 0
-        batch.append(symbol)
-        rows += count
-    if batch:
-        yield batch
 
 
 def _groups(table: pa.Table) -> Iterator[tuple[int, int]]:

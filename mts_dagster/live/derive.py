@@ -4,14 +4,15 @@ What belongs here: which stored rows go into which function of ``mts_realtime.an
 rows. The sidecar calls the same functions, so that the lake tells what the feed told, as far as a sample a second can.
 
 An hour is replaced as a whole by what its inputs give, which may be nothing. Where there are no inputs at all, what is
-stored stays: nothing is known that could replace it.
+stored stays: nothing is known that could replace it. Rows are computed some minutes, or some instruments, at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,12 +21,13 @@ import pyarrow as pa
 
 from mts_dagster.errors import ConfigError
 from mts_dagster.lake.read import count_rows
-from mts_dagster.lake.replace import replace_select
+from mts_dagster.lake.replace import replace_pieces
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.transaction import Origin
-from mts_dagster.live.books import StoredMarket, Turnover, by_symbol, read_markets, read_turnovers
+from mts_dagster.live.books import StoredMarket, Turnover, by_symbol, read_markets, read_turnovers, symbols_at_once
 from mts_dagster.live.ingest import alone, hours_of
+from mts_dagster.live.pieces import cut, stored_rows_a_second
 from mts_dagster.live.tables import ARBITRAGE_OPPORTUNITIES, BID_ASK_SPREADS, LIVE_FUNDING, MARKET_STRUCTURE, ORDER_BOOK
 from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings
@@ -56,6 +58,8 @@ ARROW_TYPES = {
 NS_PER_US = 1000
 NS_PER_S = 1_000_000_000
 HORIZON_MS = 1000
+TOPS_AT_ONCE = 500_000
+"""Rows without ladders computed in memory at a time: some 100 MB."""
 ONE_EXCHANGE = "books and funding of one exchange only, so there is no pair to compare"
 
 TOPS = """
@@ -67,7 +71,12 @@ TOPS = """
 FUNDING = """
     select symbol, exchange, coin, epoch_us(timestamp) as at_us, epoch_us(exchange_time) / 1000.0 as exchange_ms,
         mark_price, funding_rate, epoch_us(next_funding_time) / 1000.0 as next_ms, funding_interval_hours
-    from live.live_funding where timestamp >= ? and timestamp < ? order by symbol, timestamp, exchange
+    from live.live_funding where timestamp >= ? and timestamp < ? and list_contains(?, symbol)
+    order by symbol, timestamp, exchange
+"""
+FUNDING_SYMBOLS = """
+    select symbol, count(*) from live.live_funding where timestamp >= ? and timestamp < ?
+    group by symbol order by symbol
 """
 KNOWN_UNTIL = """
     select epoch_us(max(timestamp)) from (
@@ -110,7 +119,8 @@ class Hour:
     now: datetime
 
 
-Compute = Callable[[Hour], tuple[pa.Table, str]]
+Compute = Callable[[Hour], tuple[Iterator[pa.Table], str]]
+"""The rows, some at a time and no key in two of them, and a note."""
 
 
 def stream_settings_of(settings: Settings) -> RealtimeSettings:
@@ -154,50 +164,82 @@ def _derive(
     done = []
     with session(settings, read_only=False) as con:
         for window in hours_of(windows):
-            with alone(settings, table):
-                done.append(_derive_hour(Hour(con, window, stream, now), table, inputs, origin, compute))
+            with alone(settings, table) as folder:
+                done.append(_derive_hour(Hour(con, window, stream, now), table, inputs, folder, origin, compute))
     return done
 
 
-def _derive_hour(hour: Hour, table: Table, inputs: Sequence[Table], origin: Origin, compute: Compute) -> Derived:
+def _derive_hour(
+    hour: Hour, table: Table, inputs: Sequence[Table], folder: Path, origin: Origin, compute: Compute
+) -> Derived:
     if not any(count_rows(hour.con, source, [hour.window]) for source in inputs):
         stored = count_rows(hour.con, table, [hour.window])
         return Derived(stored, stored, "nothing is stored to compute it from")
-    rows, note = compute(hour)
-    hour.con.register("mts_derived", rows)
+    parts, note = compute(hour)
+    part = _Part(_arrow_schema(table).empty_table())
+    hour.con.register("mts_derived", part)
     try:
-        replaced = replace_select(hour.con, table, [hour.window], "select * from mts_derived", origin)
+        replaced = replace_pieces(hour.con, table, [hour.window], _selects(part, parts), folder, origin)
     finally:
         hour.con.unregister("mts_derived")
     return Derived(replaced.rows_inserted, replaced.rows_deleted, note)
+
+
+class _Part:
+    """The rows that are stored next, under one name for all parts.
+
+    A transaction keeps whatever was registered in it to its end, so what is registered is this, and not the rows.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.rows.__arrow_c_stream__(requested_schema)
+
+
+def _selects(part: _Part, parts: Iterator[pa.Table]) -> Iterator[str]:
+    """A statement that gives the rows of each part, until the next one is asked for."""
+    nothing = part.rows
+    for rows in parts:
+        part.rows = rows
+        del rows
+        yield "select * from mts_derived"
+        part.rows = nothing  # gone before the next part is computed
 
 
 def _arrow_schema(table: Table) -> pa.Schema:
     return pa.schema([(column.name, ARROW_TYPES[column.sql_type]) for column in table.columns])
 
 
-def _spreads(hour: Hour) -> tuple[pa.Table, str]:
-    tops = hour.con.execute(TOPS, [hour.window.start, hour.window.end]).to_arrow_table()
+def _spreads(hour: Hour) -> tuple[Iterator[pa.Table], str]:
+    rows_a_second = stored_rows_a_second(hour.con, ORDER_BOOK.table, hour.window)
+    return (_spread_rows(hour.con, piece) for piece in cut(hour.window, rows_a_second, TOPS_AT_ONCE)), ""
+
+
+def _spread_rows(con: duckdb.DuckDBPyConnection, piece: Slice) -> pa.Table:
+    tops = con.execute(TOPS, [piece.start, piece.end]).to_arrow_table()
     bid, ask = np.asarray(tops["bid"]), np.asarray(tops["ask"])
     measures = {"mid": mid(bid, ask), "spread_usd": spread_usd(bid, ask), "spread_bps": spread_bps(bid, ask)}
     for name, values in measures.items():
         tops = tops.append_column(name, pa.array(values))
     schema = _arrow_schema(BID_ASK_SPREADS)
-    return tops.select(schema.names).cast(schema), ""
+    return tops.select(schema.names).cast(schema)
 
 
-def _structure(hour: Hour) -> tuple[pa.Table, str]:
-    stream, schema = hour.stream, _arrow_schema(MARKET_STRUCTURE)
-    seen = replace(
-        hour.window, start=hour.window.start - timedelta(seconds=stream.signal_window * stream.sample_interval_s)
+def _structure(hour: Hour) -> tuple[Iterator[pa.Table], str]:
+    stream = hour.stream
+    past = timedelta(seconds=stream.signal_window * stream.sample_interval_s)
+    seen = replace(hour.window, start=hour.window.start - past)
+    return (_structure_part(hour, seen, symbols) for symbols in symbols_at_once(hour.con, seen)), ""
+
+
+def _structure_part(hour: Hour, seen: Slice, symbols: list[str]) -> pa.Table:
+    turnovers = read_turnovers(hour.con, seen, symbols)
+    return pa.concat_tables(
+        _structure_rows(hour, market, turnovers.get((market.symbol, market.books.exchange)))
+        for market in read_markets(hour.con, seen, symbols)
     )
-    tables = [schema.empty_table()]
-    for markets in read_markets(hour.con, seen):
-        turnovers = read_turnovers(hour.con, seen, sorted({market.symbol for market in markets}))
-        tables += [
-            _structure_rows(hour, market, turnovers.get((market.symbol, market.books.exchange))) for market in markets
-        ]
-    return pa.concat_tables(tables), ""
 
 
 def _structure_rows(hour: Hour, market: StoredMarket, turnover: Turnover | None) -> pa.Table:
@@ -230,15 +272,20 @@ def _volume_scores(times_us: Any, turnover: Turnover | None, window: int) -> Flo
     return scores
 
 
-def _arbitrage(hour: Hour) -> tuple[pa.Table, str]:
+def _arbitrage(hour: Hour) -> tuple[Iterator[pa.Table], str]:
     bounds = [hour.window.start, hour.window.end]
     exchanges = [name for (name,) in hour.con.execute(EXCHANGES, bounds).fetchall()]
-    schema = _arrow_schema(ARBITRAGE_OPPORTUNITIES)
     if len(exchanges) < 2:  # noqa: PLR2004 - a pair
-        return schema.empty_table(), f"{ONE_EXCHANGE} ({', '.join(exchanges)})"
-    span = _span(hour)
-    rows = [*_spread_rows(hour, span), *_funding_rows(hour, span)]
-    return pa.Table.from_pylist(rows, schema=schema), ""
+        return iter(()), f"{ONE_EXCHANGE} ({', '.join(exchanges)})"
+    return _arbitrage_parts(hour), ""
+
+
+def _arbitrage_parts(hour: Hour) -> Iterator[pa.Table]:
+    schema, span = _arrow_schema(ARBITRAGE_OPPORTUNITIES), _span(hour)
+    for symbols in symbols_at_once(hour.con, hour.window):
+        yield pa.Table.from_pylist(_edge_rows(hour, span, symbols), schema=schema)
+    for symbols in symbols_at_once(hour.con, hour.window, FUNDING_SYMBOLS):
+        yield pa.Table.from_pylist(_funding_rows(hour, span, symbols), schema=schema)
 
 
 def _span(hour: Hour) -> Span:
@@ -250,19 +297,18 @@ def _span(hour: Hour) -> Span:
     return Span(end_ns, newest_us * NS_PER_US)
 
 
-def _spread_rows(hour: Hour, span: Span) -> list[dict[str, Any]]:
+def _edge_rows(hour: Hour, span: Span, symbols: list[str]) -> list[dict[str, Any]]:
     stream = hour.stream
     limits, step_ns = limits_of(stream), stream.sample_interval_ns
     rows = []
-    for markets in read_markets(hour.con, hour.window):
-        for symbol, pair in by_symbol(markets):
-            books = [market.books for market in pair]
-            lives = spread_opportunities(symbol, books, stream.taker_fees_bps, limits, span, step_ns)
-            rows += [_row("spread", life, pair[0].coin) for life in lives]
+    for symbol, pair in by_symbol(read_markets(hour.con, hour.window, symbols)):
+        books = [market.books for market in pair]
+        lives = spread_opportunities(symbol, books, stream.taker_fees_bps, limits, span, step_ns)
+        rows += [_row("spread", life, pair[0].coin) for life in lives]
     return rows
 
 
-def _funding_rows(hour: Hour, span: Span) -> list[dict[str, Any]]:
+def _funding_rows(hour: Hour, span: Span, symbols: list[str]) -> list[dict[str, Any]]:
     stream = hour.stream
     rules = FundingRules(
         divergence_pct=stream.funding_divergence_pct,
@@ -274,7 +320,7 @@ def _funding_rows(hour: Hour, span: Span) -> list[dict[str, Any]]:
     coins: dict[str, str | None] = {}
     fees = stream.taker_fees_bps
     for symbol, exchange, coin, at_us, exchange_ms, mark, rate, next_ms, hours in hour.con.execute(
-        FUNDING, [hour.window.start, hour.window.end]
+        FUNDING, [hour.window.start, hour.window.end, symbols]
     ).fetchall():
         quote = quote_of(
             exchange,

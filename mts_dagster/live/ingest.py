@@ -3,16 +3,18 @@
 What belongs here: that one rule and its statement. It makes ingest idempotent: the same segments again, in any number
 and order, change nothing, and an hour whose segments were deleted since keeps its rows. Rows of a segment that is
 still there replace its stored ones. Where two segments have a row of the same key, the one of the greater name, which
-is the later one of an exchange, is kept. Rows go from Parquet to the lake inside DuckDB. Simulated segments do not
-enter a lake of real data, nor the reverse.
+is the later one of an exchange, is kept. Rows go from Parquet to the lake inside DuckDB, some minutes of a large hour
+at a time, and are stored in one transaction. Simulated segments do not enter a lake of real data, nor the reverse.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -20,19 +22,24 @@ import pyarrow as pa
 from mts_dagster.errors import ConfigError, LakeError
 from mts_dagster.lake.lock import hold_file
 from mts_dagster.lake.read import count_rows
-from mts_dagster.lake.replace import Replaced, replace_select
+from mts_dagster.lake.replace import Replaced, replace_pieces
 from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.text import listed, quoted
 from mts_dagster.lake.transaction import Origin
+from mts_dagster.live.pieces import cut, stored_rows_a_second
 from mts_dagster.live.segments import Inspected, digest_of, inspect, segments_of
 from mts_dagster.live.tables import Landed
 from mts_dagster.schemas import Table
 from mts_dagster.settings import Settings
 from mts_dagster.sources.instruments import coin_of
+from mts_realtime.landing import Segment
 from mts_realtime.origin import claim, read_mark
 
 ONE_HOUR = timedelta(hours=1)
+ROWS_AT_ONCE = 100_000
+"""Rows that are sorted and written in memory at a time: books of 20 levels have some 700 bytes."""
+KEPT = "segment not in (select segment from mts_segments)"
 NEWEST_TICKERS = """
     select symbol, arg_max(coin, row(date, -rank)) from raw.coin_universe where date <= ? group by symbol
 """
@@ -101,26 +108,33 @@ def hours_of(windows: Sequence[Slice]) -> Iterator[Slice]:
 
 
 @contextmanager
-def alone(settings: Settings, table: Table) -> Iterator[None]:
-    """Let one run at a time work on a live table, from reading to storing.
+def alone(settings: Settings, table: Table) -> Iterator[Path]:
+    """Let one run at a time work on a live table, from reading to storing, and give it an empty folder to work in.
 
     Without it, of two runs of the same hour the one that looked first could store last, without the newest segments.
+    The folder is emptied before as well as after, so that what a killed run left is gone with the next one.
 
     Raises:
         LakeLockedError: another run took longer than the bounded wait.
     """
     settings.landing_dir.mkdir(parents=True, exist_ok=True)
     with hold_file(settings.landing_dir / f".{table.name}.lock", wait_s=settings.lock_wait_s):
-        yield
+        folder = settings.landing_dir / f".{table.name}.staged"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ingest_hour(
     con: duckdb.DuckDBPyConnection, settings: Settings, landed: Landed, hour: Slice, origin: Origin
 ) -> Ingested:
-    with alone(settings, landed.table):
+    with alone(settings, landed.table) as folder:
         found = inspect(settings, segments_of(settings, landed.dataset, hour))
         if found.sound:
-            replaced = _replace(con, landed, hour, found, origin)
+            replaced = _replace(con, landed, hour, found, folder, origin)
         else:
             stored = count_rows(con, landed.table, [hour])
             replaced = Replaced(stored, stored)
@@ -133,42 +147,59 @@ def _ingest_hour(
     )
 
 
-def _replace(con: duckdb.DuckDBPyConnection, landed: Landed, hour: Slice, found: Inspected, origin: Origin) -> Replaced:
+def _replace(
+    con: duckdb.DuckDBPyConnection, landed: Landed, hour: Slice, found: Inspected, folder: Path, origin: Origin
+) -> Replaced:
     names = pa.table({"segment": [segment.name for segment in found.sound]})
     coins = coins_of(con, found.symbols, hour.start)
     con.register("mts_segments", names)
     con.register("mts_coins", pa.table({"symbol": list(coins), "coin": pa.array(coins.values(), pa.string())}))
     try:
-        return replace_select(con, landed.table, [hour], _statement(landed, hour, found), origin)
+        rows_a_second = found.rows_a_second + stored_rows_a_second(con, landed.table, hour, KEPT)
+        pieces = cut(hour, rows_a_second, ROWS_AT_ONCE)
+        statements = (_statement(landed, piece, found) for piece in pieces)
+        return replace_pieces(con, landed.table, [hour], statements, folder, origin)
     finally:
         con.unregister("mts_segments")
         con.unregister("mts_coins")
 
 
-def _statement(landed: Landed, hour: Slice, found: Inspected) -> str:
-    """Rows of the hour: of its segments, and stored ones of segments that are gone."""
+def _statement(landed: Landed, piece: Slice, found: Inspected) -> str:
+    """Rows of a piece of an hour: of its segments, and stored ones of segments that are gone.
+
+    Which row of a key is kept is decided by keys and places alone, without the rest of the rows.
+    """
     table = landed.table
-    columns = listed(column.name for column in table.columns)
-    files = ", ".join(quoted(segment.path) for segment in found.sound)
-    # Two rows of one key in one segment would be a fault; even then the same one has to be kept each time.
-    settled = listed(column.name for column in table.columns if not column.sql_type.endswith("[]"))
-    has_coin = any(column.name == "coin" for column in table.columns)
+    columns, key, inside = listed(column.name for column in table.columns), listed(table.key), literally(table, piece)
+    kept = f"select {columns}, rowid as place from {table.qualified} where {inside} and {KEPT}"  # noqa: S608 - contracts
+    files = [segment.path for segment in found.sound if _touches(segment, piece)]
+    parts = [_fresh(landed, files, inside), kept] if files else [kept]
     return f"""
-        with fresh as (
-            select landed.*, parse_filename(filename) as segment, {landed.available} as available_at
-                {", coin" if has_coin else ""}
-            from read_parquet([{files}], filename = true) as landed
-            {"left join mts_coins using (symbol)" if has_coin else ""}
-        ),
-        together as (
-            select {columns} from fresh
-            union all
-            select {columns} from {table.qualified}
-            where {literally(table, hour)} and segment not in (select segment from mts_segments)
+        with together as not materialized ({" union all ".join(parts)}),
+        winners as materialized (
+            select segment, place from together
+            qualify row_number() over (partition by {key} order by segment desc, place) = 1
         )
-        select {columns} from together
-        qualify row_number() over (partition by {listed(table.key)} order by segment desc, {settled}) = 1
+        select {columns} from together semi join winners using (segment, place)
+    """  # noqa: S608 - identifiers of contracts
+
+
+def _fresh(landed: Landed, files: Sequence[str], inside: str) -> str:
+    """Rows of segments, and the place of each in its file."""
+    columns = listed(column.name for column in landed.table.columns)
+    has_coin = any(column.name == "coin" for column in landed.table.columns)
+    return f"""
+        select {columns}, place from (
+            select landed.*, parse_filename(filename) as segment, file_row_number as place,
+                {landed.available} as available_at {", coin" if has_coin else ""}
+            from read_parquet([{", ".join(quoted(file) for file in files)}], filename = true, file_row_number = true)
+            as landed {"left join mts_coins using (symbol)" if has_coin else ""}
+        ) where {inside}
     """  # noqa: S608 - identifiers of contracts, names of files that we wrote
+
+
+def _touches(segment: Segment, piece: Slice) -> bool:
+    return segment.first_ms < piece.end.timestamp() * 1000 and segment.last_ms >= piece.start.timestamp() * 1000
 
 
 def literally(table: Table, window: Slice) -> str:

@@ -13,8 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mts_dagster.errors import LakeError
 from mts_dagster.lake.slices import Slice
+from mts_dagster.live.pieces import SECONDS, second_of_hour
 from mts_dagster.settings import Settings
 from mts_realtime.errors import LandingError
 from mts_realtime.landing import Segment, list_segments, read_segment
@@ -29,11 +33,13 @@ class Inspected:
     Attributes:
         sound: complete segments that fit the contract.
         symbols: symbols that occur in them.
+        rows_a_second: how many rows they have for each second of the hour.
         damaged: what was moved to the quarantine, one line each.
     """
 
     sound: tuple[Segment, ...]
     symbols: tuple[str, ...]
+    rows_a_second: NDArray[np.int64]
     damaged: tuple[str, ...]
 
 
@@ -56,6 +62,7 @@ def inspect(settings: Settings, segments: Sequence[Segment]) -> Inspected:
     """
     sound, damaged = [], []
     symbols: set[str] = set()
+    rows_a_second = np.zeros(SECONDS, np.int64)
     for segment in segments:
         try:
             table = read_segment(segment)
@@ -67,9 +74,10 @@ def inspect(settings: Settings, segments: Sequence[Segment]) -> Inspected:
                 damaged.append(str(error))
             continue
         sound.append(segment)
+        rows_a_second += np.bincount(second_of_hour(table["timestamp"]), minlength=SECONDS)
         if "symbol" in table.column_names:
             symbols |= set(table["symbol"].unique().to_pylist())
-    return Inspected(tuple(sound), tuple(sorted(symbols)), tuple(damaged))
+    return Inspected(tuple(sound), tuple(sorted(symbols)), rows_a_second, tuple(damaged))
 
 
 def quarantined(settings: Settings, dataset: str) -> list[Path]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -14,11 +15,13 @@ import pytest
 from mts_dagster.errors import BadDataError, LakeError
 from mts_dagster.lake import transact, write
 from mts_dagster.lake.read import count_rows, read_slices
-from mts_dagster.lake.replace import Replaced, replace_frame, replace_select
+from mts_dagster.lake.replace import Replaced, replace_frame, replace_pieces, replace_select
+from mts_dagster.lake.shared import session
 from mts_dagster.lake.slices import Slice
 from mts_dagster.lake.tables import bootstrap
 from mts_dagster.lake.transaction import Origin
 from mts_dagster.schemas import Column, Table
+from mts_dagster.settings import Settings
 
 from .conftest import JAN_1, day_slice, price_frame, rows_by_day
 
@@ -229,6 +232,75 @@ def test_a_query_over_the_table_itself(con: duckdb.DuckDBPyConnection, put: Put,
     select = "select * replace (price_usd * 2 as price_usd) from raw.price_points where coin = 'bitcoin'"
     assert replace_select(con, prices, [day_slice(0)], select, ORIGIN) == Replaced(24, 24)
     assert rows_by_day(con) == {("bitcoin", 0): (24, 2.0)}
+
+
+def hours_at(price: float, first: int, end: int) -> str:
+    """Statement that gives some hours of the first day."""
+    return f"""
+        select 'bitcoin' as coin, timestamptz '2024-01-01 00:00:00+00' + to_hours(hour::int) as sampled_at,
+            {price} as price_usd, null as market_cap_usd, 1.0 as volume_24h_usd, 'demo' as source_tier,
+            sampled_at as available_at
+        from range({first}, {end}) as hours(hour)
+    """
+
+
+def test_pieces_are_stored_in_one_commit(
+    con: duckdb.DuckDBPyConnection, put: Put, prices: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three statements, one without rows, a file for each of the others: the day as one statement gives it."""
+    monkeypatch.setattr("mts_dagster.lake.replace.BYTES_AT_ONCE", 1)
+    put(0, 1.0)
+    before = newest_snapshot(con)
+    pieces = [hours_at(2.0, 0, 10), hours_at(2.0, 10, 10), hours_at(2.0, 10, 24)]
+    assert replace_pieces(con, prices, [day_slice(0)], pieces, tmp_path, ORIGIN) == Replaced(24, 24)
+    assert newest_snapshot(con) == before + 1
+    assert rows_by_day(con) == {("bitcoin", 0): (24, 2.0)}
+    assert con.execute("select file_count from ducklake_table_info('lake')").fetchall() == [(2,)]
+
+
+def test_no_pieces_empty_the_slice(con: duckdb.DuckDBPyConnection, put: Put, prices: Table, tmp_path: Path) -> None:
+    """What gives no rows any more has none; the next day stays."""
+    put(0, 1.0, days=2)
+    assert replace_pieces(con, prices, [day_slice(0)], [], tmp_path, ORIGIN) == Replaced(24, 0)
+    assert rows_by_day(con) == {("bitcoin", 1): (24, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (hours_at(2.0, 20, 26), "2 rows lie outside the partition"),
+        (hours_at(2.0, 20, 22) + " union all " + hours_at(3.0, 21, 22), "2 rows share their key"),
+        (hours_at(2.0, 20, 22).replace("1.0 as volume", "'many' as volume"), "a value does not fit its column"),
+        ("select * from read_parquet('no such file')", "cannot compute its rows"),
+    ],
+)
+def test_a_bad_piece_leaves_everything_as_it_was(
+    con: duckdb.DuckDBPyConnection, put: Put, prices: Table, tmp_path: Path, bad: str, told: str
+) -> None:
+    """The first piece was sound; nothing of it is stored either, and the connection can be used on."""
+    put(0, 1.0)
+    before = everything(con)
+    with pytest.raises(LakeError if "compute" in told else BadDataError, match=told):
+        replace_pieces(con, prices, [day_slice(0)], [hours_at(2.0, 0, 20), bad], tmp_path, ORIGIN)
+    assert everything(con) == before
+    assert put(0, 3.0) == Replaced(24, 24)
+
+
+def test_all_pieces_see_one_state_of_the_lake(
+    con: duckdb.DuckDBPyConnection, settings: Settings, put: Put, prices: Table, tmp_path: Path
+) -> None:
+    """Somebody else commits between two pieces; the second one still reads what the first one read."""
+    put(1, 7.0)
+
+    def pieces() -> Iterator[str]:
+        source = "(select max(price_usd) from raw.price_points)"
+        yield hours_at(0, 0, 12).replace("0 as price_usd", f"{source} as price_usd")
+        with session(settings, read_only=False) as other:
+            replace_frame(other, prices, [day_slice(2)], price_frame(2, 9.0), ORIGIN)
+        yield hours_at(0, 12, 24).replace("0 as price_usd", f"{source} as price_usd")
+
+    replace_pieces(con, prices, [day_slice(0)], pieces(), tmp_path, ORIGIN)
+    assert rows_by_day(con) == {("bitcoin", 0): (24, 7.0), ("bitcoin", 1): (24, 7.0), ("bitcoin", 2): (24, 9.0)}
 
 
 KINDS = Table(

@@ -149,6 +149,16 @@ def test_a_part_of_the_hours_can_be_listed(tmp_path: Path) -> None:
     assert [segment.hour for segment in list_segments(tmp_path, "gaps", until=TEN)] == ["2026-11-20-09"]
 
 
+def test_a_row_outside_of_the_times_in_its_name_damages_a_segment(tmp_path: Path) -> None:
+    """Whoever looks for some minutes of an hour opens the segments whose names have them."""
+    (path,) = write_segments(tmp_path, "gaps", "binance", gap_table([5, 7]))
+    name, first, last, identity = path.name.split("-")
+    path.rename(path.with_name("-".join((name, first, str(int(last) - 1), identity))))
+    (segment,) = list_segments(tmp_path, "gaps")
+    with pytest.raises(LandingError, match="has rows of 2026-11-20 10:00:05"):
+        read_segment(segment)
+
+
 def test_a_row_of_another_hour_damages_a_segment(tmp_path: Path) -> None:
     """A file that was moved, or that another program wrote, would land in the wrong hour."""
     (path,) = write_segments(tmp_path, "gaps", "binance", gap_table([5]))
