@@ -21,15 +21,16 @@ from mts_dagster.errors import ConfigError
 
 Bps = Annotated[float, Field(ge=0, le=1_000)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
+Multiplier = Annotated[float, Field(ge=1, le=100)]
 
 BPS: Final = 1e-4
 PCT: Final = 1e-2
 
 
 class Frozen(BaseModel):
-    """Unknown fields are an error, values never change after construction."""
+    """Unknown fields, text for numbers, NaN and infinity are an error, values never change after construction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Venue(Frozen):
@@ -123,10 +124,14 @@ class Protection(Frozen):
 
 
 class Pessimism(Frozen):
-    """How much worse the second run is. Limit orders then need a trade through and gaps give nothing away."""
+    """How much worse the second run is. Limit orders then need a trade through and gaps give nothing away.
 
-    fee_multiplier: Annotated[float, Field(ge=1)] = 1.5
-    slippage_multiplier: Annotated[float, Field(ge=1)] = 2.0
+    The multipliers are bounded, since at costs beyond any market nothing can be bought and a run that trades
+    nothing looks better than one that loses.
+    """
+
+    fee_multiplier: Multiplier = 1.5
+    slippage_multiplier: Multiplier = 2.0
     extra_slippage_bps: Bps = 5.0
     volume_share_multiplier: Annotated[float, Field(gt=0, le=1)] = 0.5
 
