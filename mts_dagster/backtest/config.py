@@ -116,11 +116,22 @@ class Limits(Frozen):
 
 
 class Protection(Frozen):
-    """Exits attached to every position that a signal opens, in percent of its entry price, if any."""
+    """Exits attached to a position, in percent of its entry price, if any.
+
+    In ``Assumptions`` they are those of every position that a signal opens; an order of a strategy brings its
+    own, within the same bounds. A short never reaches a take-profit of 100 and more, as no price falls below
+    zero.
+    """
 
     stop_loss_pct: Percent | None = None
     take_profit_pct: Annotated[float, Field(gt=0)] | None = None
     trailing_stop_pct: Percent | None = None
+
+    def rates(self) -> tuple[float, float, float]:
+        """Return stop-loss, take-profit and trailing stop as fractions, 0 for none."""
+        percents = (self.stop_loss_pct, self.take_profit_pct, self.trailing_stop_pct)
+        stop_loss, take_profit, trailing = (0.0 if percent is None else percent * PCT for percent in percents)
+        return stop_loss, take_profit, trailing
 
 
 class Pessimism(Frozen):
@@ -217,6 +228,11 @@ def parse_assumptions(text: str, origin: str) -> Assumptions:
     try:
         return Assumptions.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(file)"
-        raise ConfigError(f"{origin}: {field}: {first['msg']}, got {first.get('input')!r}") from error
+        raise ConfigError(f"{origin}: {first_mistake(error)}") from error
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the first wrong field, what is allowed there and what was given, in one line."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "(file)"
+    return f"{field}: {first['msg']}, got {first.get('input')!r}"

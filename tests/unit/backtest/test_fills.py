@@ -315,6 +315,17 @@ def test_what_a_strategy_sees_ends_with_the_bar_that_has_closed(play: Play) -> N
         (lambda b: b.order("BTC", 1.0, limit=90.0, stop=110.0), "limit and a stop"),
         (lambda b: b.order("DOGE", 1.0), "no asset 'DOGE'"),
         (lambda b: b.target("BTC", float("inf")), "fraction of equity is needed"),
+        (
+            lambda b: b.order("BTC", 1.0, stop_loss_pct=-5.0),
+            r"'BTC' at 2024.*stop_loss_pct: .*greater than 0, got -5\.0",
+        ),
+        (lambda b: b.order("BTC", 1.0, stop_loss_pct=float("nan")), "stop_loss_pct: .*finite number, got nan"),
+        (lambda b: b.order("BTC", 1.0, stop_loss_pct=150.0), r"stop_loss_pct: .*less than 100, got 150\.0"),
+        (lambda b: b.order("BTC", 1.0, stop_loss_pct=0.0), r"stop_loss_pct: .*greater than 0, got 0\.0"),
+        (lambda b: b.order("BTC", 1.0, take_profit_pct=-1.0), r"take_profit_pct: .*greater than 0, got -1\.0"),
+        (lambda b: b.order("BTC", 1.0, take_profit_pct=float("inf")), "take_profit_pct: .*finite number, got inf"),
+        (lambda b: b.order("BTC", 1.0, trailing_stop_pct=-1.0), r"trailing_stop_pct: .*greater than 0, got -1\.0"),
+        (lambda b: b.order("BTC", 1.0, trailing_stop_pct=100.0), r"trailing_stop_pct: .*less than 100, got 100\.0"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_an_error(play: Play, mistake: Step, words: str) -> None:
