@@ -128,7 +128,10 @@ def reserve(desk: Desk, market: Market, order: Order, reference: float, leverage
 
 @rule
 def reserve_all(market: Market, terms: Terms, state: State, t: int, phase: int) -> float:
-    """Let every order that opens or adds in this phase reserve what it wants; return the power that takes."""
+    """Let every order that opens or adds in this phase reserve what it wants; return the power that takes.
+
+    A stop that is reached is a market order from then on, whether or not there is volume left for it now.
+    """
     rules = terms.rules[0]
     needed = 0.0
     for i in range(state.account[0].order_count):
@@ -144,6 +147,8 @@ def reserve_all(market: Market, terms: Terms, state: State, t: int, phase: int) 
         else:
             reference = reference_at_open(order, market.open[t, asset], rules.gap_at_limit, t)
         if reference > 0.0:
+            if order.kind == OrderKind.STOP:
+                order.kind = OrderKind.MARKET
             needed += reserve(desk_of(state, terms, t, asset), market, order, reference, rules.max_leverage)
     return needed
 
@@ -159,8 +164,6 @@ def open_with(desk: Desk, order: Order, scale: float) -> None:
         execute(desk, order.reason, order.id, part, price, reference, order.wanted_fee_rate)
         attach_exits(desk, order)
         order.quantity = 0.0 if part == order.quantity else order.quantity - part
-    if order.kind == OrderKind.STOP:
-        order.kind = OrderKind.MARKET
     if scale < 1.0 and order.quantity != 0.0:
         cancel(desk, order, Reason.BUYING_POWER.value)
 
@@ -185,7 +188,7 @@ def open_positions(market: Market, terms: Terms, state: State, t: int, phase: in
             open_with(desk, order, scale)
             if phase == INSIDE:
                 desk.position.entered_bar = t
-        elif phase == AT_OPEN or order.kind == OrderKind.STOP:  # another order has just opened against it
+        elif phase == AT_OPEN or order.kind != OrderKind.LIMIT:  # another order has just opened against it
             reduce_with(desk, market, order, order.wanted_reference)
 
 

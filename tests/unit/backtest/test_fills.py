@@ -107,6 +107,24 @@ def test_a_stop_order_in_a_gap_fills_at_the_open(play: Play) -> None:
     assert play(bars, {0: lambda b: b.order("BTC", 1.0, stop=105.0)}).fills == [(1, 1.0, 110.0)]
 
 
+def test_a_stop_that_the_open_has_passed_never_fills_at_its_trigger(play: Play, assume: Assume) -> None:
+    """Two orders for 51 ask for all of the volume of 100, buying power leaves each 3: the stop at 105 is triggered.
+
+    The bar opens at 110, so the stop became a market order there and gets the next open of 111.
+    """
+    bars = [FLAT, (110.0, 112.0, 109.0, 111.0, 1000.0), (111.0, 112.0, 110.0, 111.0)]
+    steps = {0: lambda b: (b.order("BTC", 51.0), b.order("BTC", 51.0), b.order("BTC", 3.0, stop=105.0))}
+    terms = assume(max_volume_share=0.1, max_position=125.0, lot_size=3.0)
+    assert play(bars, steps, terms).fills == [(1, 3.0, 110.0), (1, 3.0, 110.0), (2, 3.0, 111.0)]
+
+
+def test_a_stop_that_is_reached_without_volume_is_a_market_order(play: Play, assume: Assume) -> None:
+    """Bar 1 reaches the trigger of 105 but trades nothing; bar 2 is below it and fills the order at its open."""
+    bars = [FLAT, (100.0, 106.0, 99.0, 100.0, 0.0), FLAT]
+    played = play(bars, {0: lambda b: b.order("BTC", 1.0, stop=105.0)}, assume(max_volume_share=0.1))
+    assert played.fills == [(2, 1.0, 100.0)]
+
+
 def test_a_sell_stop_order_opens_a_short(play: Play) -> None:
     """A sell stop at 95 from flat is reached by the low of 94."""
     bars = [FLAT, (100.0, 100.0, 94.0, 96.0)]
