@@ -19,7 +19,7 @@ from mts_dagster.backtest.fills import (
     leave_at_market,
     volume_available,
 )
-from mts_dagster.backtest.layout import AT_OPEN, INSIDE, Desk, Market, Order, OrderKind, Reason, State, Terms
+from mts_dagster.backtest.layout import AT_OPEN, INSIDE, Desk, Market, Order, OrderKind, Position, Reason, State, Terms
 from mts_dagster.backtest.rules import (
     reference_at_open,
     reference_inside,
@@ -193,6 +193,18 @@ def open_positions(market: Market, terms: Terms, state: State, t: int, phase: in
 
 
 @rule
+def outlived(order: Order, position: Position, t: int) -> bool:
+    """Tell whether a reduce-only order was for a position that this bar closed, even if it opened another one.
+
+    While a position is held the orders of the other direction stay, they were placed for what a reversal opens;
+    so does what the engine itself ordered in this bar, the rest of an exit from the position held now.
+    """
+    if order.reduce_only == 0 or position.closed_bar != t:
+        return False
+    return position.quantity == 0.0 or (order.placed_bar < t and order.quantity * position.closed_side < 0.0)
+
+
+@rule
 def clear_orders(terms: Terms, state: State, t: int) -> None:
     """Drop orders that are done, and reduce-only orders of positions that this bar closed."""
     account = state.account[0]
@@ -201,8 +213,7 @@ def clear_orders(terms: Terms, state: State, t: int) -> None:
         order = state.orders[i]
         if order.quantity == 0.0:
             continue
-        position = state.positions[order.asset]
-        if order.reduce_only == 1 and position.quantity == 0.0 and position.closed_bar == t:
+        if outlived(order, state.positions[order.asset], t):
             cancel(desk_of(state, terms, t, order.asset), order, Reason.POSITION_CLOSED.value)
             continue
         if kept != i:

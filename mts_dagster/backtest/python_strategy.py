@@ -144,7 +144,8 @@ class Broker:
                 above 0 and below 100 as in ``config.Protection``, whose bounds hold for all three.
             take_profit_pct: The same on the other side, a limit order.
             trailing_stop_pct: Exit that follows the best price at this distance.
-            reduce_only: Never open or reverse; cancelled when the position is closed.
+            reduce_only: Never open or reverse; cancelled when the position is closed, also by an order that
+                reverses or reopens it at once.
 
         Returns:
             The order's id.

@@ -13,7 +13,7 @@ from tests.unit.backtest.playing import HOUR, START
 
 if TYPE_CHECKING:
     from mts_dagster.backtest.python_strategy import Broker
-    from tests.unit.backtest.playing import Assume, Bar, Play, Step
+    from tests.unit.backtest.playing import Assume, Bar, Play, Step, Steps
 
 
 FLAT = (100.0, 101.0, 99.0, 100.0)
@@ -248,6 +248,59 @@ def test_reduce_only_never_opens(play: Play) -> None:
     played = play([FLAT, FLAT, FLAT, FLAT], steps)
     assert [q for _, q, _ in played.fills] == [1.0, -1.0]
     assert played.cancelled == ["position_closed"]
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {2: lambda b: b.order("BTC", -2.0), 3: lambda b: b.order("BTC", 2.0)},
+        {2: lambda b: (b.order("BTC", -1.0), b.order("BTC", 1.0))},
+    ],
+    ids=["reversed and back", "closed and reopened at one open"],
+)
+def test_reduce_only_does_not_outlive_its_position(play: Play, turn: Steps) -> None:
+    """Long 1 with a reduce-only stop at 90; a later long of 1 is not stopped by the fall to 85."""
+    protect = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: b.order("BTC", -1.0, stop=90.0, reduce_only=True),
+    }
+    played = play([FLAT] * 5 + [(100.0, 101.0, 85.0, 90.0)], protect | turn)
+    assert played.position() == 1.0
+    assert played.cancelled == ["position_closed"]
+
+
+def test_reduce_only_guards_the_position_that_a_reversal_opens(play: Play) -> None:
+    """Long 1, sell 2 and with it a reduce-only buy stop at 105: it is for the short, and closes that."""
+    steps = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: (b.order("BTC", -2.0), b.order("BTC", 1.0, stop=105.0, reduce_only=True)),
+    }
+    played = play([FLAT] * 3 + [(100.0, 106.0, 99.0, 104.0)], steps)
+    assert played.fills[-1] == (3, 1.0, 105.0)
+    assert (played.position(), played.cancelled) == (0.0, [])
+
+
+def test_a_close_without_a_reversal_cancels_reduce_only_of_both_directions(play: Play) -> None:
+    """Long 1, sell 2 cut to 1 by reduce-only: what was to guard the short goes with the long."""
+    steps = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: (
+            b.order("BTC", -2.0, reduce_only=True),
+            b.order("BTC", 1.0, stop=105.0, reduce_only=True),
+        ),
+    }
+    assert play([FLAT] * 3, steps).cancelled == ["position_closed"] * 2
+
+
+def test_what_is_left_of_a_stop_after_a_reopening_still_exits(play: Play, assume: Assume) -> None:
+    """Closed and reopened at one open, then stopped where the volume ends: the rest is sold at the next open."""
+    bars = [FLAT, FLAT, (100.0, 101.0, 90.0, 91.0, 25.0), FLAT]
+    steps = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: (b.order("BTC", -1.0), b.order("BTC", 1.0, stop_loss_pct=5.0)),
+    }
+    played = play(bars, steps, assume(max_volume_share=0.1))
+    assert played.fills[1:] == [(2, -1.0, 100.0), (2, 1.0, 100.0), (2, -0.5, 95.0), (3, -0.5, 100.0)]
 
 
 def test_a_bar_that_is_not_there_fills_nothing(play: Play) -> None:
