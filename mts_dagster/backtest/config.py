@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mts_dagster.errors import ConfigError
 
@@ -78,8 +78,9 @@ class Fills(Frozen):
         slippage_bps: Adverse distance of every fill that takes liquidity.
         max_volume_share: Largest share of a bar's base volume that fills of one asset may take; the rest of
             the order waits for the next bar. ``None`` means unlimited.
-        impact: Further adverse distance as a fraction of the price, times the square of the order's share of
-            the bar's volume (the volume share model known from Zipline).
+        impact: Further adverse distance as a fraction of the price, times the square of the share that a fill
+            takes of the bar's volume (the volume share model known from Zipline). It needs a
+            ``max_volume_share``: without one a sale larger than the bar's volume could get less than nothing.
         limit_fill: ``touch`` fills a limit order when the bar reaches its price, ``through`` only when it
             trades beyond.
         decision_delay_s: A decision that was possible this long after a close still fills at that open, since
@@ -94,6 +95,16 @@ class Fills(Frozen):
     limit_fill: Literal["touch", "through"] = "touch"
     gap_price: Literal["open", "limit"] = "open"
     decision_delay_s: Annotated[float, Field(ge=0, le=3_600)] = 300.0
+
+    @model_validator(mode="after")
+    def _impact_is_bounded(self) -> Self:
+        if self.impact > 0.0 and self.max_volume_share is None:
+            raise ValueError(f"impact {self.impact:g} needs a max_volume_share above 0 and at most 1, such as 0.1")
+        return self
+
+    def largest_distance_rate(self) -> float:
+        """Return how far from the price a fill can be at most, as a fraction of the price."""
+        return self.slippage_bps * BPS + self.impact * (self.max_volume_share or 0.0) ** 2
 
 
 class Limits(Frozen):
@@ -171,6 +182,16 @@ class Assumptions(Frozen):
     rebalance_threshold: Annotated[float, Field(ge=0)] = 0.0
     strict: bool = False
 
+    @model_validator(mode="after")
+    def _pessimistic_sales_get_something(self) -> Self:
+        worse = self.pessimistic().fills
+        if worse.largest_distance_rate() >= 1.0:
+            raise ValueError(
+                f"pessimism leads to slippage_bps {worse.slippage_bps:g} and impact {worse.impact:g}, fills 100 % "
+                "and more from the price: lower slippage_multiplier or extra_slippage_bps"
+            )
+        return self
+
     def instrument(self, asset: str) -> InstrumentRules:
         """Return the rules of ``asset``."""
         return self.instruments.get(asset, self.default_instrument)
@@ -235,4 +256,6 @@ def first_mistake(error: ValidationError) -> str:
     """Return the first wrong field, what is allowed there and what was given, in one line."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "(file)"
+    if first["type"] == "value_error":  # of several fields together: our own words name them
+        return f"{field}: {first['ctx']['error']}"
     return f"{field}: {first['msg']}, got {first.get('input')!r}"

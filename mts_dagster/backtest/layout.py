@@ -140,10 +140,8 @@ class Order:
     trailing_rate: float
     reduce_only: int
     placed_bar: int  # accepted at the close of this bar
-    wanted: float  # scratch of one matching pass: quantity, price, reference price and fee rate
-    wanted_price: float
+    wanted: float  # scratch of one matching pass: quantity and reference price
     wanted_reference: float
-    wanted_fee_rate: float
 
 
 class Instrument:

@@ -119,8 +119,6 @@ def reserve(desk: Desk, market: Market, order: Order, reference: float, leverage
     price, fee_rate = quote(desk, market, order, reference, part)
     order.wanted = part
     order.wanted_reference = reference
-    order.wanted_price = price
-    order.wanted_fee_rate = fee_rate
     if desk.position.volume_bar == desk.bar:
         desk.position.volume_left -= abs(part)  # so that the next order of this asset sees what is left
     return abs(part) * (reference + leverage * (abs(price - reference) + price * fee_rate))
@@ -154,14 +152,18 @@ def reserve_all(market: Market, terms: Terms, state: State, t: int, phase: int) 
 
 
 @rule
-def open_with(desk: Desk, order: Order, scale: float) -> None:
-    """Fill what an order wanted, scaled to the buying power; what the power does not reach is cancelled."""
+def open_with(desk: Desk, market: Market, order: Order, scale: float) -> None:
+    """Fill what an order wanted, scaled to the buying power; what the power does not reach is cancelled.
+
+    The price is that of the part which fills. It was reserved for at the price of the whole, so with impact a
+    scaled order leaves a little of the power unused.
+    """
     part = order.wanted
     if scale < 1.0:
         part = round_lot(part * scale, desk.instrument.lot)
     if part != 0.0:
-        price, reference = order.wanted_price, order.wanted_reference
-        execute(desk, order.reason, order.id, part, price, reference, order.wanted_fee_rate)
+        price, fee_rate = quote(desk, market, order, order.wanted_reference, part)
+        execute(desk, order.reason, order.id, part, price, order.wanted_reference, fee_rate)
         attach_exits(desk, order)
         order.quantity = 0.0 if part == order.quantity else order.quantity - part
     if scale < 1.0 and order.quantity != 0.0:
@@ -185,7 +187,7 @@ def open_positions(market: Market, terms: Terms, state: State, t: int, phase: in
         if desk.position.volume_bar == t:
             desk.position.volume_left += abs(order.wanted)  # the fill itself takes what it needs
         if order.wanted * desk.position.quantity >= 0.0:
-            open_with(desk, order, scale)
+            open_with(desk, market, order, scale)
             if phase == INSIDE:
                 desk.position.entered_bar = t
         elif phase == AT_OPEN or order.kind != OrderKind.LIMIT:  # another order has just opened against it

@@ -28,6 +28,11 @@ def test_equal_assumptions_have_equal_hashes() -> None:
         ('{"pessimism": {"fee_multiplier": 1e300}}', "pessimism.fee_multiplier: .*less than or equal to 100.*1e.300"),
         ('{"limits": {"max_position": NaN}}', "limits.max_position: .*finite number.*nan"),
         ('{"protection": {"take_profit_pct": Infinity}}', "protection.take_profit_pct: .*finite number.*inf"),
+        ('{"fills": {"impact": 0.1}}', "costs.json: fills: impact 0.1 needs a max_volume_share"),
+        (
+            '{"fills": {"slippage_bps": 500}, "pessimism": {"slippage_multiplier": 20}}',
+            "pessimism .*slippage_bps 10005 .*100 % .*lower slippage_multiplier",
+        ),
         ('{"initial_capital_usd": "100"}', "initial_capital_usd: .*valid number.*'100'"),
         ('{"fills": {"slippage_bps": true}}', "fills.slippage_bps: .*valid number.*True"),
         ('{"limits": {"max_trades_per_day": 5.0}}', "limits.max_trades_per_day: .*valid integer.*5.0"),

@@ -144,8 +144,18 @@ def test_slippage_is_against_the_order(play: Play, assume: Assume, quantity: flo
 def test_impact_grows_with_the_square_of_the_share(play: Play, assume: Assume) -> None:
     """2 of a volume of 10 is a share of 0.2; 0.1 x 0.04 = 0.4 % on 100."""
     bars = [FLAT, (*FLAT, 10.0)]
-    played = play(bars, {0: lambda b: b.order("BTC", 2.0)}, assume(impact=0.1))
+    played = play(bars, {0: lambda b: b.order("BTC", 2.0)}, assume(impact=0.1, max_volume_share=1.0))
     assert played.fills == [(1, 2.0, pytest.approx(100.4))]
+
+
+def test_an_order_cut_to_the_buying_power_has_the_impact_of_what_fills(play: Play, assume: Assume) -> None:
+    """20 of a volume of 100 would cost 100.4 each; 1000 allows 1000 / 2008 of it, near a tenth of the volume."""
+    bars = [FLAT, (*FLAT, 100.0)]
+    terms = assume(impact=0.1, max_volume_share=1.0, max_position=125.0)
+    played = play(bars, {0: lambda b: b.order("BTC", 20.0)}, terms)
+    part = 20.0 * 1000.0 / 2008.0
+    assert played.fills == [(1, pytest.approx(part), pytest.approx(100.0 * (1.0 + 0.1 * (part / 100.0) ** 2)))]
+    assert played.cancelled == ["buying_power"]
 
 
 def test_an_order_larger_than_its_share_of_the_volume_fills_over_several_bars(play: Play, assume: Assume) -> None:
@@ -264,7 +274,7 @@ def test_reduce_only_does_not_outlive_its_position(play: Play, turn: Steps) -> N
         0: lambda b: b.order("BTC", 1.0),
         1: lambda b: b.order("BTC", -1.0, stop=90.0, reduce_only=True),
     }
-    played = play([FLAT] * 5 + [(100.0, 101.0, 85.0, 90.0)], protect | turn)
+    played = play([FLAT] * 5 + [(100.0, 101.0, 85.0, 90.0)], {**protect, **turn})
     assert played.position() == 1.0
     assert played.cancelled == ["position_closed"]
 
