@@ -13,23 +13,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mts_dagster.errors import ConfigError
 
 Bps = Annotated[float, Field(ge=0, le=1_000)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
+Multiplier = Annotated[float, Field(ge=1, le=100)]
 
 BPS: Final = 1e-4
 PCT: Final = 1e-2
 
 
 class Frozen(BaseModel):
-    """Unknown fields are an error, values never change after construction."""
+    """Unknown fields, text for numbers, NaN and infinity are an error, values never change after construction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Venue(Frozen):
@@ -77,8 +78,9 @@ class Fills(Frozen):
         slippage_bps: Adverse distance of every fill that takes liquidity.
         max_volume_share: Largest share of a bar's base volume that fills of one asset may take; the rest of
             the order waits for the next bar. ``None`` means unlimited.
-        impact: Further adverse distance as a fraction of the price, times the square of the order's share of
-            the bar's volume (the volume share model known from Zipline).
+        impact: Further adverse distance as a fraction of the price, times the square of the share that a fill
+            takes of the bar's volume (the volume share model known from Zipline). It needs a
+            ``max_volume_share``: without one a sale larger than the bar's volume could get less than nothing.
         limit_fill: ``touch`` fills a limit order when the bar reaches its price, ``through`` only when it
             trades beyond.
         decision_delay_s: A decision that was possible this long after a close still fills at that open, since
@@ -93,6 +95,16 @@ class Fills(Frozen):
     limit_fill: Literal["touch", "through"] = "touch"
     gap_price: Literal["open", "limit"] = "open"
     decision_delay_s: Annotated[float, Field(ge=0, le=3_600)] = 300.0
+
+    @model_validator(mode="after")
+    def _impact_is_bounded(self) -> Self:
+        if self.impact > 0.0 and self.max_volume_share is None:
+            raise ValueError(f"impact {self.impact:g} needs a max_volume_share above 0 and at most 1, such as 0.1")
+        return self
+
+    def largest_distance_rate(self) -> float:
+        """Return how far from the price a fill can be at most, as a fraction of the price."""
+        return self.slippage_bps * BPS + self.impact * (self.max_volume_share or 0.0) ** 2
 
 
 class Limits(Frozen):
@@ -115,18 +127,33 @@ class Limits(Frozen):
 
 
 class Protection(Frozen):
-    """Exits attached to every position that a signal opens, in percent of its entry price, if any."""
+    """Exits attached to a position, in percent of its entry price, if any.
+
+    In ``Assumptions`` they are those of every position that a signal opens; an order of a strategy brings its
+    own, within the same bounds. A short never reaches a take-profit of 100 and more, as no price falls below
+    zero.
+    """
 
     stop_loss_pct: Percent | None = None
     take_profit_pct: Annotated[float, Field(gt=0)] | None = None
     trailing_stop_pct: Percent | None = None
 
+    def rates(self) -> tuple[float, float, float]:
+        """Return stop-loss, take-profit and trailing stop as fractions, 0 for none."""
+        percents = (self.stop_loss_pct, self.take_profit_pct, self.trailing_stop_pct)
+        stop_loss, take_profit, trailing = (0.0 if percent is None else percent * PCT for percent in percents)
+        return stop_loss, take_profit, trailing
+
 
 class Pessimism(Frozen):
-    """How much worse the second run is. Limit orders then need a trade through and gaps give nothing away."""
+    """How much worse the second run is. Limit orders then need a trade through and gaps give nothing away.
 
-    fee_multiplier: Annotated[float, Field(ge=1)] = 1.5
-    slippage_multiplier: Annotated[float, Field(ge=1)] = 2.0
+    The multipliers are bounded, since at costs beyond any market nothing can be bought and a run that trades
+    nothing looks better than one that loses.
+    """
+
+    fee_multiplier: Multiplier = 1.5
+    slippage_multiplier: Multiplier = 2.0
     extra_slippage_bps: Bps = 5.0
     volume_share_multiplier: Annotated[float, Field(gt=0, le=1)] = 0.5
 
@@ -154,6 +181,16 @@ class Assumptions(Frozen):
     pessimism: Pessimism = Pessimism()
     rebalance_threshold: Annotated[float, Field(ge=0)] = 0.0
     strict: bool = False
+
+    @model_validator(mode="after")
+    def _pessimistic_sales_get_something(self) -> Self:
+        worse = self.pessimistic().fills
+        if worse.largest_distance_rate() >= 1.0:
+            raise ValueError(
+                f"pessimism leads to slippage_bps {worse.slippage_bps:g} and impact {worse.impact:g}, fills 100 % "
+                "and more from the price: lower slippage_multiplier or extra_slippage_bps"
+            )
+        return self
 
     def instrument(self, asset: str) -> InstrumentRules:
         """Return the rules of ``asset``."""
@@ -212,6 +249,13 @@ def parse_assumptions(text: str, origin: str) -> Assumptions:
     try:
         return Assumptions.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(file)"
-        raise ConfigError(f"{origin}: {field}: {first['msg']}, got {first.get('input')!r}") from error
+        raise ConfigError(f"{origin}: {first_mistake(error)}") from error
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the first wrong field, what is allowed there and what was given, in one line."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "(file)"
+    if first["type"] == "value_error":  # of several fields together: our own words name them
+        return f"{field}: {first['ctx']['error']}"
+    return f"{field}: {first['msg']}, got {first.get('input')!r}"

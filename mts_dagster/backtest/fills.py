@@ -24,7 +24,7 @@ from mts_dagster.backtest.layout import (
     State,
     Terms,
 )
-from mts_dagster.backtest.rules import NOT_SET, round_lot, round_tick, snap_lot, taker_price
+from mts_dagster.backtest.rules import NOT_SET, round_lot, round_tick, sign, snap_lot, taker_price
 
 
 @inlined
@@ -81,6 +81,7 @@ def execute(
     if after == 0.0:
         account.held -= 1
         position.closed_bar = desk.bar
+        position.closed_side = sign(before)
         clear_exits(position)
     if position.volume_bar == desk.bar:
         position.volume_left -= abs(quantity)

@@ -120,7 +120,8 @@ class Position:
     signalled: float  # target of the last accepted signal
     stopped_side: int  # direction that was stopped out and may not be re-entered by the standing signal
     entered_bar: int  # bar inside which (not at whose open) the position was opened or added to
-    closed_bar: int  # bar in which it was last closed
+    closed_bar: int  # bar in which it was last closed, whatever was opened after that
+    closed_side: int  # direction of what was closed then
     volume_bar: int  # bar to which volume_left belongs
     volume_left: float
 
@@ -139,10 +140,8 @@ class Order:
     trailing_rate: float
     reduce_only: int
     placed_bar: int  # accepted at the close of this bar
-    wanted: float  # scratch of one matching pass: quantity, price, reference price and fee rate
-    wanted_price: float
+    wanted: float  # scratch of one matching pass: quantity and reference price
     wanted_reference: float
-    wanted_fee_rate: float
 
 
 class Instrument:

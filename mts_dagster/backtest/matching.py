@@ -19,7 +19,7 @@ from mts_dagster.backtest.fills import (
     leave_at_market,
     volume_available,
 )
-from mts_dagster.backtest.layout import AT_OPEN, INSIDE, Desk, Market, Order, OrderKind, Reason, State, Terms
+from mts_dagster.backtest.layout import AT_OPEN, INSIDE, Desk, Market, Order, OrderKind, Position, Reason, State, Terms
 from mts_dagster.backtest.rules import (
     reference_at_open,
     reference_inside,
@@ -119,8 +119,6 @@ def reserve(desk: Desk, market: Market, order: Order, reference: float, leverage
     price, fee_rate = quote(desk, market, order, reference, part)
     order.wanted = part
     order.wanted_reference = reference
-    order.wanted_price = price
-    order.wanted_fee_rate = fee_rate
     if desk.position.volume_bar == desk.bar:
         desk.position.volume_left -= abs(part)  # so that the next order of this asset sees what is left
     return abs(part) * (reference + leverage * (abs(price - reference) + price * fee_rate))
@@ -128,7 +126,10 @@ def reserve(desk: Desk, market: Market, order: Order, reference: float, leverage
 
 @rule
 def reserve_all(market: Market, terms: Terms, state: State, t: int, phase: int) -> float:
-    """Let every order that opens or adds in this phase reserve what it wants; return the power that takes."""
+    """Let every order that opens or adds in this phase reserve what it wants; return the power that takes.
+
+    A stop that is reached is a market order from then on, whether or not there is volume left for it now.
+    """
     rules = terms.rules[0]
     needed = 0.0
     for i in range(state.account[0].order_count):
@@ -144,23 +145,27 @@ def reserve_all(market: Market, terms: Terms, state: State, t: int, phase: int) 
         else:
             reference = reference_at_open(order, market.open[t, asset], rules.gap_at_limit, t)
         if reference > 0.0:
+            if order.kind == OrderKind.STOP:
+                order.kind = OrderKind.MARKET
             needed += reserve(desk_of(state, terms, t, asset), market, order, reference, rules.max_leverage)
     return needed
 
 
 @rule
-def open_with(desk: Desk, order: Order, scale: float) -> None:
-    """Fill what an order wanted, scaled to the buying power; what the power does not reach is cancelled."""
+def open_with(desk: Desk, market: Market, order: Order, scale: float) -> None:
+    """Fill what an order wanted, scaled to the buying power; what the power does not reach is cancelled.
+
+    The price is that of the part which fills. It was reserved for at the price of the whole, so with impact a
+    scaled order leaves a little of the power unused.
+    """
     part = order.wanted
     if scale < 1.0:
         part = round_lot(part * scale, desk.instrument.lot)
     if part != 0.0:
-        price, reference = order.wanted_price, order.wanted_reference
-        execute(desk, order.reason, order.id, part, price, reference, order.wanted_fee_rate)
+        price, fee_rate = quote(desk, market, order, order.wanted_reference, part)
+        execute(desk, order.reason, order.id, part, price, order.wanted_reference, fee_rate)
         attach_exits(desk, order)
         order.quantity = 0.0 if part == order.quantity else order.quantity - part
-    if order.kind == OrderKind.STOP:
-        order.kind = OrderKind.MARKET
     if scale < 1.0 and order.quantity != 0.0:
         cancel(desk, order, Reason.BUYING_POWER.value)
 
@@ -182,11 +187,23 @@ def open_positions(market: Market, terms: Terms, state: State, t: int, phase: in
         if desk.position.volume_bar == t:
             desk.position.volume_left += abs(order.wanted)  # the fill itself takes what it needs
         if order.wanted * desk.position.quantity >= 0.0:
-            open_with(desk, order, scale)
+            open_with(desk, market, order, scale)
             if phase == INSIDE:
                 desk.position.entered_bar = t
-        elif phase == AT_OPEN or order.kind == OrderKind.STOP:  # another order has just opened against it
+        elif phase == AT_OPEN or order.kind != OrderKind.LIMIT:  # another order has just opened against it
             reduce_with(desk, market, order, order.wanted_reference)
+
+
+@rule
+def outlived(order: Order, position: Position, t: int) -> bool:
+    """Tell whether a reduce-only order was for a position that this bar closed, even if it opened another one.
+
+    While a position is held the orders of the other direction stay, they were placed for what a reversal opens;
+    so does what the engine itself ordered in this bar, the rest of an exit from the position held now.
+    """
+    if order.reduce_only == 0 or position.closed_bar != t:
+        return False
+    return position.quantity == 0.0 or (order.placed_bar < t and order.quantity * position.closed_side < 0.0)
 
 
 @rule
@@ -198,8 +215,7 @@ def clear_orders(terms: Terms, state: State, t: int) -> None:
         order = state.orders[i]
         if order.quantity == 0.0:
             continue
-        position = state.positions[order.asset]
-        if order.reduce_only == 1 and position.quantity == 0.0 and position.closed_bar == t:
+        if outlived(order, state.positions[order.asset], t):
             cancel(desk_of(state, terms, t, order.asset), order, Reason.POSITION_CLOSED.value)
             continue
         if kept != i:

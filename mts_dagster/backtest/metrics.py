@@ -59,7 +59,7 @@ class Trials:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a run achieved. NaN where a number has no meaning (no trade, no variance).
+    """What a run achieved. NaN where a number has no meaning (no trade, no variance, a single bar).
 
     Attributes:
         bars: Bars from the first to the last mark.
@@ -163,7 +163,9 @@ def probabilistic_sharpe(moments: np.void, threshold: float = 0.0) -> float:
 
 
 def compounded(growth: float, years: float) -> float:
-    """Return the growth a year as a fraction; short runs can overflow, which is infinite."""
+    """Return the growth a year as a fraction; short runs can overflow, which is infinite, no time gives NaN."""
+    if years == 0.0:
+        return math.nan
     if growth <= 0.0:
         return -1.0
     exponent = math.log(growth) / years

@@ -22,7 +22,7 @@ def describe(out: Moments, count: int, shift: float, sums: tuple[float, float, f
     first, second, third, fourth = sums[0] / count, sums[1] / count, sums[2] / count, sums[3] / count
     central2 = second - first * first
     out.mean = shift + first
-    out.variance = 0.0
+    out.variance = 0.0 if count > 0 else math.nan
     out.skewness = 0.0
     out.kurtosis = 3.0
     if count > 1 and central2 > NOISE:

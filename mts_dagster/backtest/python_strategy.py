@@ -13,7 +13,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from mts_dagster.backtest.config import PCT, Assumptions
+from pydantic import ValidationError
+
+from mts_dagster.backtest.config import Assumptions, Protection, first_mistake
 from mts_dagster.backtest.coverage import instant
 from mts_dagster.backtest.layout import CommandKind, FloatArray, OrderKind
 from mts_dagster.backtest.simulation import Simulation, terms_of
@@ -138,16 +140,18 @@ class Broker:
             quantity: Base units, negative to sell.
             limit: Worst price to accept.
             stop: Price that turns the order into a market order.
-            stop_loss_pct: Exit of the position that the order opens or adds to, from its average entry price.
+            stop_loss_pct: Exit of the position that the order opens or adds to, from its average entry price;
+                above 0 and below 100 as in ``config.Protection``, whose bounds hold for all three.
             take_profit_pct: The same on the other side, a limit order.
             trailing_stop_pct: Exit that follows the best price at this distance.
-            reduce_only: Never open or reverse; cancelled when the position is closed.
+            reduce_only: Never open or reverse; cancelled when the position is closed, also by an order that
+                reverses or reopens it at once.
 
         Returns:
             The order's id.
 
         Raises:
-            UsageError: a number is missing or not finite, or limit and stop are both given.
+            UsageError: a number is missing, not finite or out of bounds, or limit and stop are both given.
         """
         if limit is not None and stop is not None:
             raise UsageError(f"order of {asset!r} at {self.time} has a limit and a stop; give one of them")
@@ -155,12 +159,14 @@ class Broker:
         if not math.isfinite(quantity) or (price is not None and not (math.isfinite(price) and price > 0)):
             raise UsageError(f"order of {asset!r} at {self.time} for {quantity} at {price} makes no sense")
         kind = CommandKind.LIMIT if limit is not None else CommandKind.MARKET if stop is None else CommandKind.STOP
-        exits = (
-            (stop_loss_pct or 0.0) * PCT,
-            (take_profit_pct or 0.0) * PCT,
-            (trailing_stop_pct or 0.0) * PCT,
-        )
-        return self._decide(kind, asset, quantity, math.nan if price is None else price, exits, reduce_only=reduce_only)
+        try:
+            exits = Protection(
+                stop_loss_pct=stop_loss_pct, take_profit_pct=take_profit_pct, trailing_stop_pct=trailing_stop_pct
+            )
+        except ValidationError as error:
+            raise UsageError(f"order of {asset!r} at {self.time}: {first_mistake(error)}") from error
+        level = math.nan if price is None else price
+        return self._decide(kind, asset, quantity, level, exits.rates(), reduce_only=reduce_only)
 
     def cancel(self, order_id: int) -> None:
         """Cancel what is left of an order; one that is done already stays done."""

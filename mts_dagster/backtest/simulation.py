@@ -38,7 +38,7 @@ SPARE_ROWS: Final = 256
 
 def rules_of(assumptions: Assumptions, interval_ns: int) -> NDArray[np.void]:
     """Return the one row of ``layout.Rules``, in the order of its fields."""
-    limits, exits, fills = assumptions.limits, assumptions.protection, assumptions.fills
+    limits, fills = assumptions.limits, assumptions.fills
     row = (
         interval_ns,
         limits.max_position,
@@ -47,9 +47,7 @@ def rules_of(assumptions: Assumptions, interval_ns: int) -> NDArray[np.void]:
         limits.maintenance_margin_pct * PCT,
         limits.liquidation_fee_bps * BPS,
         assumptions.rebalance_threshold,
-        (exits.stop_loss_pct or 0.0) * PCT,
-        (exits.take_profit_pct or 0.0) * PCT,
-        (exits.trailing_stop_pct or 0.0) * PCT,
+        *assumptions.protection.rates(),
         fills.limit_fill == "through",
         fills.gap_price == "limit",
     )

@@ -28,7 +28,7 @@ def assume() -> Assume:
             "protection": Protection,
             "default_instrument": InstrumentRules,
         }
-        venue = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0, "kind": "perpetual"}
+        venue: dict[str, Any] = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0, "kind": "perpetual"}
         fields: dict[str, Any] = {
             "fills": {"slippage_bps": 0.0},
             "limits": {"maintenance_margin_pct": 0.0, "liquidation_fee_bps": 0.0},

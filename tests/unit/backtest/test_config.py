@@ -23,12 +23,32 @@ def test_equal_assumptions_have_equal_hashes() -> None:
         ('{"fills": {"limit_fill": "maybe"}}', "'touch' or 'through'.*'maybe'"),
         ('{"slipage": 1}', "costs.json: slipage: Extra inputs"),
         ("{", "costs.json: .file.: Invalid JSON"),
+        ('{"pessimism": {"fee_multiplier": Infinity}}', "pessimism.fee_multiplier: .*finite number.*inf"),
+        ('{"pessimism": {"fee_multiplier": 1e400}}', "pessimism.fee_multiplier: .*finite number.*inf"),
+        ('{"pessimism": {"fee_multiplier": 1e300}}', "pessimism.fee_multiplier: .*less than or equal to 100.*1e.300"),
+        ('{"limits": {"max_position": NaN}}', "limits.max_position: .*finite number.*nan"),
+        ('{"protection": {"take_profit_pct": Infinity}}', "protection.take_profit_pct: .*finite number.*inf"),
+        ('{"fills": {"impact": 0.1}}', "costs.json: fills: impact 0.1 needs a max_volume_share"),
+        (
+            '{"fills": {"slippage_bps": 500}, "pessimism": {"slippage_multiplier": 20}}',
+            "pessimism .*slippage_bps 10005 .*100 % .*lower slippage_multiplier",
+        ),
+        ('{"initial_capital_usd": "100"}', "initial_capital_usd: .*valid number.*'100'"),
+        ('{"fills": {"slippage_bps": true}}', "fills.slippage_bps: .*valid number.*True"),
+        ('{"limits": {"max_trades_per_day": 5.0}}', "limits.max_trades_per_day: .*valid integer.*5.0"),
+        ('{"strict": "yes"}', "strict: .*valid boolean.*'yes'"),
     ],
 )
 def test_a_wrong_field_is_named_with_file_and_allowed_values(text: str, words: str) -> None:
     """One line that tells a stranger what to change."""
     with pytest.raises(ConfigError, match=words):
         parse_assumptions(text, "costs.json")
+
+
+def test_whole_numbers_in_a_file_are_numbers() -> None:
+    """Who writes 100000 means 100000.0."""
+    terms = parse_assumptions('{"initial_capital_usd": 5000, "limits": {"max_leverage": 2}}', "costs.json")
+    assert (terms.initial_capital_usd, terms.limits.max_leverage) == (5000.0, 2.0)
 
 
 def test_assumptions_cannot_change() -> None:

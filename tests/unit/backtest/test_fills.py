@@ -13,7 +13,7 @@ from tests.unit.backtest.playing import HOUR, START
 
 if TYPE_CHECKING:
     from mts_dagster.backtest.python_strategy import Broker
-    from tests.unit.backtest.playing import Assume, Bar, Play, Step
+    from tests.unit.backtest.playing import Assume, Bar, Play, Step, Steps
 
 
 FLAT = (100.0, 101.0, 99.0, 100.0)
@@ -107,6 +107,24 @@ def test_a_stop_order_in_a_gap_fills_at_the_open(play: Play) -> None:
     assert play(bars, {0: lambda b: b.order("BTC", 1.0, stop=105.0)}).fills == [(1, 1.0, 110.0)]
 
 
+def test_a_stop_that_the_open_has_passed_never_fills_at_its_trigger(play: Play, assume: Assume) -> None:
+    """Two orders for 51 ask for all of the volume of 100, buying power leaves each 3: the stop at 105 is triggered.
+
+    The bar opens at 110, so the stop became a market order there and gets the next open of 111.
+    """
+    bars = [FLAT, (110.0, 112.0, 109.0, 111.0, 1000.0), (111.0, 112.0, 110.0, 111.0)]
+    steps = {0: lambda b: (b.order("BTC", 51.0), b.order("BTC", 51.0), b.order("BTC", 3.0, stop=105.0))}
+    terms = assume(max_volume_share=0.1, max_position=125.0, lot_size=3.0)
+    assert play(bars, steps, terms).fills == [(1, 3.0, 110.0), (1, 3.0, 110.0), (2, 3.0, 111.0)]
+
+
+def test_a_stop_that_is_reached_without_volume_is_a_market_order(play: Play, assume: Assume) -> None:
+    """Bar 1 reaches the trigger of 105 but trades nothing; bar 2 is below it and fills the order at its open."""
+    bars = [FLAT, (100.0, 106.0, 99.0, 100.0, 0.0), FLAT]
+    played = play(bars, {0: lambda b: b.order("BTC", 1.0, stop=105.0)}, assume(max_volume_share=0.1))
+    assert played.fills == [(2, 1.0, 100.0)]
+
+
 def test_a_sell_stop_order_opens_a_short(play: Play) -> None:
     """A sell stop at 95 from flat is reached by the low of 94."""
     bars = [FLAT, (100.0, 100.0, 94.0, 96.0)]
@@ -126,8 +144,18 @@ def test_slippage_is_against_the_order(play: Play, assume: Assume, quantity: flo
 def test_impact_grows_with_the_square_of_the_share(play: Play, assume: Assume) -> None:
     """2 of a volume of 10 is a share of 0.2; 0.1 x 0.04 = 0.4 % on 100."""
     bars = [FLAT, (*FLAT, 10.0)]
-    played = play(bars, {0: lambda b: b.order("BTC", 2.0)}, assume(impact=0.1))
+    played = play(bars, {0: lambda b: b.order("BTC", 2.0)}, assume(impact=0.1, max_volume_share=1.0))
     assert played.fills == [(1, 2.0, pytest.approx(100.4))]
+
+
+def test_an_order_cut_to_the_buying_power_has_the_impact_of_what_fills(play: Play, assume: Assume) -> None:
+    """20 of a volume of 100 would cost 100.4 each; 1000 allows 1000 / 2008 of it, near a tenth of the volume."""
+    bars = [FLAT, (*FLAT, 100.0)]
+    terms = assume(impact=0.1, max_volume_share=1.0, max_position=125.0)
+    played = play(bars, {0: lambda b: b.order("BTC", 20.0)}, terms)
+    part = 20.0 * 1000.0 / 2008.0
+    assert played.fills == [(1, pytest.approx(part), pytest.approx(100.0 * (1.0 + 0.1 * (part / 100.0) ** 2)))]
+    assert played.cancelled == ["buying_power"]
 
 
 def test_an_order_larger_than_its_share_of_the_volume_fills_over_several_bars(play: Play, assume: Assume) -> None:
@@ -232,6 +260,59 @@ def test_reduce_only_never_opens(play: Play) -> None:
     assert played.cancelled == ["position_closed"]
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {2: lambda b: b.order("BTC", -2.0), 3: lambda b: b.order("BTC", 2.0)},
+        {2: lambda b: (b.order("BTC", -1.0), b.order("BTC", 1.0))},
+    ],
+    ids=["reversed and back", "closed and reopened at one open"],
+)
+def test_reduce_only_does_not_outlive_its_position(play: Play, turn: Steps) -> None:
+    """Long 1 with a reduce-only stop at 90; a later long of 1 is not stopped by the fall to 85."""
+    protect = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: b.order("BTC", -1.0, stop=90.0, reduce_only=True),
+    }
+    played = play([FLAT] * 5 + [(100.0, 101.0, 85.0, 90.0)], {**protect, **turn})
+    assert played.position() == 1.0
+    assert played.cancelled == ["position_closed"]
+
+
+def test_reduce_only_guards_the_position_that_a_reversal_opens(play: Play) -> None:
+    """Long 1, sell 2 and with it a reduce-only buy stop at 105: it is for the short, and closes that."""
+    steps = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: (b.order("BTC", -2.0), b.order("BTC", 1.0, stop=105.0, reduce_only=True)),
+    }
+    played = play([FLAT] * 3 + [(100.0, 106.0, 99.0, 104.0)], steps)
+    assert played.fills[-1] == (3, 1.0, 105.0)
+    assert (played.position(), played.cancelled) == (0.0, [])
+
+
+def test_a_close_without_a_reversal_cancels_reduce_only_of_both_directions(play: Play) -> None:
+    """Long 1, sell 2 cut to 1 by reduce-only: what was to guard the short goes with the long."""
+    steps = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: (
+            b.order("BTC", -2.0, reduce_only=True),
+            b.order("BTC", 1.0, stop=105.0, reduce_only=True),
+        ),
+    }
+    assert play([FLAT] * 3, steps).cancelled == ["position_closed"] * 2
+
+
+def test_what_is_left_of_a_stop_after_a_reopening_still_exits(play: Play, assume: Assume) -> None:
+    """Closed and reopened at one open, then stopped where the volume ends: the rest is sold at the next open."""
+    bars = [FLAT, FLAT, (100.0, 101.0, 90.0, 91.0, 25.0), FLAT]
+    steps = {
+        0: lambda b: b.order("BTC", 1.0),
+        1: lambda b: (b.order("BTC", -1.0), b.order("BTC", 1.0, stop_loss_pct=5.0)),
+    }
+    played = play(bars, steps, assume(max_volume_share=0.1))
+    assert played.fills[1:] == [(2, -1.0, 100.0), (2, 1.0, 100.0), (2, -0.5, 95.0), (3, -0.5, 100.0)]
+
+
 def test_a_bar_that_is_not_there_fills_nothing(play: Play) -> None:
     """ETH has no bar 1; its order waits for the open of bar 2."""
     eth: list[Bar | None] = [(10.0, 11.0, 9.0, 10.0), None, (12.0, 13.0, 11.0, 12.0)]
@@ -315,6 +396,17 @@ def test_what_a_strategy_sees_ends_with_the_bar_that_has_closed(play: Play) -> N
         (lambda b: b.order("BTC", 1.0, limit=90.0, stop=110.0), "limit and a stop"),
         (lambda b: b.order("DOGE", 1.0), "no asset 'DOGE'"),
         (lambda b: b.target("BTC", float("inf")), "fraction of equity is needed"),
+        (
+            lambda b: b.order("BTC", 1.0, stop_loss_pct=-5.0),
+            r"'BTC' at 2024.*stop_loss_pct: .*greater than 0, got -5\.0",
+        ),
+        (lambda b: b.order("BTC", 1.0, stop_loss_pct=float("nan")), "stop_loss_pct: .*finite number, got nan"),
+        (lambda b: b.order("BTC", 1.0, stop_loss_pct=150.0), r"stop_loss_pct: .*less than 100, got 150\.0"),
+        (lambda b: b.order("BTC", 1.0, stop_loss_pct=0.0), r"stop_loss_pct: .*greater than 0, got 0\.0"),
+        (lambda b: b.order("BTC", 1.0, take_profit_pct=-1.0), r"take_profit_pct: .*greater than 0, got -1\.0"),
+        (lambda b: b.order("BTC", 1.0, take_profit_pct=float("inf")), "take_profit_pct: .*finite number, got inf"),
+        (lambda b: b.order("BTC", 1.0, trailing_stop_pct=-1.0), r"trailing_stop_pct: .*greater than 0, got -1\.0"),
+        (lambda b: b.order("BTC", 1.0, trailing_stop_pct=100.0), r"trailing_stop_pct: .*less than 100, got 100\.0"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_an_error(play: Play, mistake: Step, words: str) -> None:

@@ -94,6 +94,23 @@ def test_a_short_run_may_grow_beyond_any_float() -> None:
     assert growth_of(moments_of([100.0, 105.0]), DAY_NS // 1440).annual_return_pct == math.inf
 
 
+def test_a_single_bar_has_no_return_and_so_no_figure_of_returns(assume: Assume) -> None:
+    """A window of one bar, after a gap: nothing gained, and neither a year's growth nor a deviation to tell."""
+    flat = (100.0, 101.0, 99.0, 100.0)
+    bars = frame_of({"BTC": [flat, flat, None, None, flat]})
+    signals = bars[["asset"]].assign(
+        timestamp=bars["open_time"] + HOUR, direction="long", position_size=0.5, confidence=1.0
+    )
+    metrics = backtest_signals(signals, bars, assume(), window=Window(start=START + 4 * HOUR)).metrics
+    assert (metrics.bars, metrics.total_return_pct, metrics.max_drawdown_pct) == (1, 0.0, 0.0)
+    undefined = (
+        *(metrics.annual_return_pct, metrics.volatility_pct, metrics.sharpe, metrics.sortino, metrics.calmar),
+        *(metrics.turnover_per_year, metrics.buy_hold_correlation),
+        *(metrics.probabilistic_sharpe, metrics.deflated_sharpe),
+    )
+    assert all(math.isnan(value) for value in undefined)
+
+
 def test_the_probabilistic_sharpe_ratio_follows_its_paper() -> None:
     """Worked example of Bailey and López de Prado (2012): SR 0.458 monthly, 24 months, skew -2.448, kurtosis 10.164.
 
