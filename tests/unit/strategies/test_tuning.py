@@ -53,12 +53,12 @@ def bench(market: Market, bars: pd.DataFrame) -> Bench:
     return bench_of(market, bars, TERMS)
 
 
-@pytest.mark.parametrize("limits", [{}, {"max_trades_per_day": 1}, {"max_position": 0.05}])
+@pytest.mark.parametrize("limits", [Limits(), Limits(max_trades_per_day=1), Limits(max_position=0.05)], ids=str)
 def test_each_trial_of_a_search_is_the_backtest_of_its_parameters(
-    market: Market, bars: pd.DataFrame, limits: dict[str, float]
+    market: Market, bars: pd.DataFrame, limits: Limits
 ) -> None:
     """Also where limits reject what is wanted, and it is tried again on the next day."""
-    bench = bench_of(market, bars, Assumptions(rebalance_threshold=0.005, limits=Limits(**limits)))
+    bench = bench_of(market, bars, Assumptions(rebalance_threshold=0.005, limits=limits))
     found = tune(bench, SPACE, method="grid", objective="sharpe", trials=None)
     assert found.trials.count == 6
     for row in found.table.to_dict(orient="records"):
