@@ -24,6 +24,8 @@ def write_sheet(settings: Settings, run: Run, *, path: Path | None = None, extra
         LakeError: the place cannot be written.
     """
     path = path or sheet_path(settings, run.run_id)
+    if path.exists() and not path.is_file():  # a folder, or a device, which would be replaced by a file
+        raise LakeError(f"cannot write the tear sheet {path}: it is there and is no file")
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
