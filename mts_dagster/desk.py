@@ -136,7 +136,7 @@ class Desk:
         request = self._request(subject, terms)
         budget = None if quest.method == "grid" else quest.trials or DEFAULT_TRIALS
         with session(self.settings) as con:
-            bench = open_bench(con, self.project, request, newest_snapshot(con))
+            bench = open_bench(con, self.project, request, space, newest_snapshot(con))
         with self._progress("trials", None) as advance:
             search = tune(
                 bench,

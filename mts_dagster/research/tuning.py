@@ -10,13 +10,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import duckdb
 import pandas as pd
 
 from mts_dagster.backtest.market import MarketData
-from mts_dagster.backtest.optimise import Method, Objective, Search, Space, search
+from mts_dagster.backtest.optimise import Method, Objective, Search, Space, every_set, search
 from mts_dagster.backtest.run import Window, prepare
 from mts_dagster.backtest.sweep import Params, Progress, Targets
 from mts_dagster.backtest.walk_forward import WalkForward, purged_folds, walk_forward
@@ -102,24 +103,22 @@ class Bench:
 
     def valid(self, params: Params) -> bool:
         """Whether the strategy's config accepts these parameters together."""
-        try:
-            self.tuned(params)
-        except ConfigError:
-            return False
-        return True
+        return self.subject.strategy is not None and accepts(self.subject.strategy, params)
 
 
-def open_bench(con: duckdb.DuckDBPyConnection, project: Project, request: Request, snapshot: int) -> Bench:
-    """Read everything once: bars, funding, and features from the longest lookback of any parameter on.
+def open_bench(
+    con: duckdb.DuckDBPyConnection, project: Project, request: Request, space: Space, snapshot: int
+) -> Bench:
+    """Read everything once: bars, funding, and features from the longest lookback of any set of ``space`` on.
 
     Raises:
-        UsageError: there is nothing to trade, or the subject is not a strategy.
+        UsageError: there is nothing to trade or no set to try, or the subject is not a strategy.
     """
     subject = request.subject
     if subject.strategy is None:
         raise UsageError(f"{subject.name} has no parameters to tune; tune a strategy")
     inputs = read_inputs(con, project, subject, request.window, request.assumptions, snapshot)
-    longest = longest_lookback(subject.strategy)
+    longest = longest_lookback(subject.strategy, space)
     window = Slice(request.start - ONE_DAY, request.end)
     tables = read_market(con, project, longest, window, snapshot)
     market = prepare(inputs.bars, inputs.funding, request.assumptions, Window(request.start, request.end))
@@ -133,16 +132,25 @@ def open_bench(con: duckdb.DuckDBPyConnection, project: Project, request: Reques
     return Bench(subject, request, market, rehearsal, inputs)
 
 
-def longest_lookback(strategy: Strategy[Any]) -> Strategy[Any]:
-    """The strategy with each parameter at the bound that looks back furthest."""
-    for parameter in strategy.parameters():
-        for bound in (parameter.low, parameter.high):
-            try:
-                other = strategy.tuned({parameter.name: bound})
-            except ConfigError:
-                continue
-            strategy = max(strategy, other, key=lambda item: item.lookback_days)
-    return strategy
+def longest_lookback(strategy: Strategy[Any], space: Space) -> Strategy[Any]:
+    """The strategy with the set of the space that looks back furthest.
+
+    Every set is asked: parameters may add up, and a value may be allowed beside some values of the others alone.
+
+    Raises:
+        UsageError: the config accepts no set of the space.
+    """
+    sets = every_set(space, partial(accepts, strategy))
+    return max((strategy.tuned(params) for params in sets), key=lambda tuned: tuned.lookback_days)
+
+
+def accepts(strategy: Strategy[Any], params: Params) -> bool:
+    """Whether the strategy's config accepts these parameters together."""
+    try:
+        strategy.tuned(params)
+    except ConfigError:
+        return False
+    return True
 
 
 def tune(

@@ -30,9 +30,9 @@ def walk_all(
     if subject.strategy is None:
         raise UsageError(f"{subject.name} has no parameters to walk forward")
     request = Request(subject, start, at_midnight(now), load_assumptions(settings.backtest_assumptions))
+    space = space_of(subject.strategy)
     with session(settings) as con:
         snapshot = newest_snapshot(con)
-        bench = open_bench(con, project, request, snapshot)
-    space = space_of(subject.strategy)
+        bench = open_bench(con, project, request, space, snapshot)
     found = walk(bench, space, folds=folds, method="random", objective="sharpe", trials=trials)
     return walk_rows(found, bench, snapshot, pd.Timestamp(now))
