@@ -30,6 +30,7 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse to run over
 ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the tear sheet to this HTML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_LIMIT = 20
+LARGEST_SEED = 2**32 - 1  # of numpy's older generator, which the Bayesian search draws from
 Objective = Literal["sharpe", "sortino", "calmar", "total_return_pct"]
 Method = Literal["grid", "random", "bayes"]
 
@@ -97,7 +98,9 @@ def optimize(
     ] = None,
     objective: Annotated[Objective, typer.Option("--objective", help="What to maximise.")] = "sharpe",
     folds: Annotated[int, typer.Option("--folds", min=0, help="Walk forward in so many folds too; 0 does not.")] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Makes random and bayes repeatable.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Makes random and bayes repeatable.")
+    ] = 0,
     capital: CapitalOption = None,
     assumptions: AssumptionsOption = None,
     strict: StrictOption = False,

@@ -37,6 +37,7 @@ from mts_dagster.sql_models import Project
 
 DEFAULT_TRIALS = 200
 ONE_DAY = timedelta(days=1)
+FIRST_BLOCK = date(2009, 1, 3)  # of Bitcoin: no coin has a price before it
 
 
 @dataclass(frozen=True)
@@ -184,13 +185,14 @@ class Desk:
         """Make what was typed exact.
 
         Raises:
-            UsageError: a coin is unknown, the window is reversed or in the future, or there is no capital.
+            UsageError: a coin is unknown, the window is reversed, in the future or before all coins, or there is no
+                capital.
         """
         with session(self.settings) as con:
             if terms.symbols is not None:
                 require_assets(con, self.project, terms.symbols)
                 subject = subject.on(tuple(dict.fromkeys(terms.symbols)))
-            start = _midnight(terms.first or first_bar(con, self.project, subject.assets))
+            start = _start(terms.first or first_bar(con, self.project, subject.assets))
         return Request(subject, start, _end(start, terms.last), self._assumptions(terms))
 
     def _assumptions(self, terms: Terms) -> Assumptions:
@@ -223,6 +225,17 @@ class Desk:
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
+
+
+def _start(first: date) -> datetime:
+    """Begin of the first day.
+
+    Raises:
+        UsageError: no coin existed yet.
+    """
+    if first < FIRST_BLOCK:
+        raise UsageError(f"--start {first} lies before {FIRST_BLOCK}, the day of Bitcoin's first block; begin later")
+    return _midnight(first)
 
 
 def _end(start: datetime, last: date | None) -> datetime:

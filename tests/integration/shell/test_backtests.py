@@ -453,6 +453,17 @@ def test_a_search_by_chance_is_repeatable(mts: Mts) -> None:
         (["optimize", "--strategy", "aggregate", *WINDOW], "aggregate has no parameters to tune"),
         (["optimize", "--strategy", "momentum", "--parameters", "windw_days"], "did you mean 'window_days'?"),
         (["optimize", "--strategy", "momentum", "--method", "grid", "--trials", "5"], "--method grid tries all sets"),
+        (["backtest", "--strategy", "momentum", "--start", "0001-01-01"], "lies before 2009-01-03, the day of Bitcoin"),
+        (["compare", "--start", "0001-01-01", "--end", "2024-02-20"], "--start 0001-01-01 lies before 2009-01-03"),
+        (["optimize", "--strategy", "momentum", "--start", "0001-01-09"], "--start 0001-01-09 lies before 2009-01-03"),
+        (
+            ["optimize", "--strategy", "momentum", *WINDOW, "--seed", "-1"],
+            "'--seed': Input should be greater than or equal to 0",
+        ),
+        (
+            ["optimize", "--strategy", "momentum", *WINDOW, "--method", "bayes", "--seed", "99999999999"],
+            "'--seed': Input should be less than or equal to 4294967295",
+        ),
         (["reproduce", "nothing-1"], "there is no run 'nothing-1'"),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
