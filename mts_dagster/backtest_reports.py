@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mts_dagster.backtest.report import ROWS, shown
+from mts_dagster.backtest.report import ROWS, most_stable, shown
 from mts_dagster.backtest.words import assumed
 from mts_dagster.desk import Tuning
 from mts_dagster.reports import print_json, print_rows
 from mts_dagster.research.reproduce import Reproduction
 from mts_dagster.research.runs import Run
-from mts_dagster.research.tuning import plain
 
 BEST_SHOWN = 10
 DIFFERENCES_SHOWN = 10
@@ -87,8 +86,8 @@ def print_tuning(found: Tuning, sheet: Path | None, *, as_json: bool) -> None:
                 "method": search.method,
                 "objective": search.objective,
                 "trials": search.trials.count,
-                "best": plain(search.best),
-                "stability": vars(stability) | {"plateau": plain(stability.plateau)},
+                "best": search.best,
+                "stability": vars(stability),
                 "walk_forward": None if found.walk is None else found.walk.frame().to_dict("records"),
                 "run": run_document(run, sheet),
             }
@@ -105,7 +104,7 @@ def print_tuning(found: Tuning, sheet: Path | None, *, as_json: bool) -> None:
         f"{search.objective} of the best {stability.best:.2f}; its neighbours: {stability.neighbours} tried, mean "
         f"{shown(stability.neighbour_mean, '{:.2f}')}, worst {shown(stability.neighbour_worst, '{:.2f}')}; "
         f"{stability.profitable_pct:.0f} % of all trials gained",
-        f"most stable: {', '.join(f'{name} {value}' for name, value in plain(stability.plateau).items())}",
+        f"most stable: {most_stable(stability.plateau)}",
         f"probability that the best is better than luck after {search.trials.count} trials: "
         f"{shown(run.result.metrics.deflated_sharpe, '{:.1%}')} (deflated Sharpe)",
     )

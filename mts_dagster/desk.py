@@ -31,7 +31,7 @@ from mts_dagster.research.runs import Request, Run, at_midnight, execute, load_a
 from mts_dagster.research.sheets import write_sheet
 from mts_dagster.research.store import store_runs
 from mts_dagster.research.subject import BENCHMARK, Subject, all_subjects, subject_named
-from mts_dagster.research.tuning import open_bench, plain, space_of, tune, walk
+from mts_dagster.research.tuning import open_bench, space_of, tune, walk
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sql_models import Project
 
@@ -161,7 +161,7 @@ class Desk:
                     seed=quest.seed,
                     progress=advance,
                 )
-        best = replace(request, subject=bench.subject.tuned(plain(search.best)), trials=search.trials)
+        best = replace(request, subject=bench.subject.tuned(search.best), trials=search.trials)
         return Tuning(search, self._run_and_store([best], "mts optimize")[0], walked)
 
     def reproduce(self, run_id: str) -> Reproduction:

@@ -222,7 +222,7 @@ def walk_rows(walk: WalkForward, bench: Bench, snapshot: int, now: pd.Timestamp)
             "train_end": frame["train_end"],
             "test_start": frame["test_start"],
             "test_end": frame["test_end"],
-            "parameters": [json.dumps(plain(fold.params), sort_keys=True) for fold in walk.folds],
+            "parameters": [json.dumps(fold.params, sort_keys=True) for fold in walk.folds],
             "objective": walk.objective,
             "in_sample": [fold.in_sample for fold in walk.folds],
             "out_of_sample": [fold.out_of_sample for fold in walk.folds],
@@ -238,8 +238,3 @@ def walk_rows(walk: WalkForward, bench: Bench, snapshot: int, now: pd.Timestamp)
             "config_hash": bench.request.assumptions.config_hash(),
         }
     )
-
-
-def plain(params: Params) -> dict[str, float]:
-    """Parameters as Python's own numbers, whole ones whole."""
-    return {name: int(value) if float(value).is_integer() else float(value) for name, value in params.items()}
