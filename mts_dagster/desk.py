@@ -31,7 +31,7 @@ from mts_dagster.research.runs import Request, Run, at_midnight, execute, load_a
 from mts_dagster.research.sheets import write_sheet
 from mts_dagster.research.store import store_runs
 from mts_dagster.research.subject import BENCHMARK, Subject, all_subjects, subject_named
-from mts_dagster.research.tuning import open_bench, space_of, tune, walk
+from mts_dagster.research.tuning import cut, open_bench, space_of, tune, walk
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sql_models import Project
 
@@ -126,7 +126,8 @@ class Desk:
         """Search the parameters, run the best ones with the number of trials held against them, and store that run.
 
         Raises:
-            UsageError: as ``backtest``, or there is no such parameter, or no trial ever traded.
+            UsageError: as ``backtest``, or there is no such parameter, the bars are too few for the folds, or no trial
+                ever traded.
         """
         subject = subject_named(strategy, self.settings)
         if subject.strategy is None:
@@ -138,6 +139,7 @@ class Desk:
         budget = None if quest.method == "grid" else quest.trials or DEFAULT_TRIALS
         with session(self.settings) as con:
             bench = open_bench(con, self.project, request, space, newest_snapshot(con))
+        folds = cut(bench, quest.folds) if quest.folds else []
         with self._progress("trials", None) as advance:
             search = tune(
                 bench,
@@ -149,12 +151,12 @@ class Desk:
                 progress=advance,
             )
         walked = None
-        if quest.folds:
+        if folds:
             with self._progress("folds", quest.folds) as advance:
                 walked = walk(
                     bench,
                     space,
-                    folds=quest.folds,
+                    folds=folds,
                     method=quest.method,
                     objective=quest.objective,
                     trials=budget,
@@ -175,11 +177,11 @@ class Desk:
             return reproduce(con, self.project, self.settings, run_id, datetime.now(UTC))
 
     def sheet(self, run: Run, path: Path | None, extras: Extras | None = None) -> Path | None:
-        """Write the tear sheet where one was asked for."""
+        """Write the tear sheet where one was asked for, at a ``sheet_place``."""
         if path is None:
             return None
         with self.console.status("tear sheet ..."):
-            return write_sheet(self.settings, run, path=path.expanduser().resolve(), extras=extras)
+            return write_sheet(self.settings, run, path=path, extras=extras)
 
     def _request(self, subject: Subject, terms: Terms) -> Request:
         """Make what was typed exact.

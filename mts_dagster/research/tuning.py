@@ -20,7 +20,7 @@ from mts_dagster.backtest.market import MarketData
 from mts_dagster.backtest.optimise import Method, Objective, Search, Space, every_set, search
 from mts_dagster.backtest.run import Window, prepare
 from mts_dagster.backtest.sweep import Params, Progress, Targets
-from mts_dagster.backtest.walk_forward import WalkForward, purged_folds, walk_forward
+from mts_dagster.backtest.walk_forward import Fold, WalkForward, purged_folds, walk_forward
 from mts_dagster.errors import ConfigError, UsageError
 from mts_dagster.lake.slices import Slice
 from mts_dagster.research.inputs import ONE_DAY, Inputs, read_inputs, read_market
@@ -179,28 +179,33 @@ def tune(
     )
 
 
+def cut(bench: Bench, folds: int) -> list[Fold]:
+    """Cut the bars into so many folds.
+
+    Raises:
+        UsageError: there are too few bars.
+    """
+    return purged_folds(bench.market.bars, folds, PURGE_BARS)
+
+
 def walk(
     bench: Bench,
     space: Space,
     *,
-    folds: int,
+    folds: Sequence[Fold],
     method: Method,
     objective: Objective,
     trials: int | None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> WalkForward:
-    """Choose on the past, judge on what came after, fold by fold.
-
-    Raises:
-        UsageError: there are too few bars.
-    """
+    """Choose on the past, judge on what came after, fold by fold."""
     return walk_forward(
         bench.market,
         bench.decide,
         space,
         bench.request.assumptions,
-        purged_folds(bench.market.bars, folds, PURGE_BARS),
+        list(folds),
         method=method,
         objective=objective,
         budget=trials,

@@ -16,6 +16,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from mts_dagster import desk
 from mts_dagster.instance.home import open_instance
 from mts_dagster.lake.maintenance import maintain
 from mts_dagster.lake.shared import session
@@ -473,6 +474,27 @@ def test_a_mistake_is_one_line_and_code_2(mts: Mts, arguments: list[str], told: 
     said = mts(*arguments)
     assert said.code == 2
     assert is_one_line(said)
+    assert told in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--report", "."], "--report . is a folder; name an HTML file"),
+        (["--report", "/dev/null"], "--report /dev/null is no file; name an HTML file"),
+        (["--report", "/dev/null/out.html"], "--report /dev/null/out.html cannot be written: "),
+        (["--folds", "500"], "43 bars are too few for 500 folds"),
+    ],
+    ids=["folder", "device", "no folder", "folds"],
+)
+def test_what_cannot_end_well_does_not_begin(
+    mts: Mts, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    """A search takes minutes; what is wrong with its end is said before the first trial."""
+    tried: list[object] = []
+    monkeypatch.setattr(desk, "tune", lambda *given, **_: tried.append(given))
+    said = mts("optimize", "--strategy", "volume_spike", *WINDOW, *arguments)
+    assert (said.code, is_one_line(said), tried) == (2, True, [])
     assert told in said.err
 
 
