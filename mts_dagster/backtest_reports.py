@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mts_dagster.reports import print_json, print_rows
 from mts_dagster.research.reproduce import Reproduction
 from mts_dagster.research.runs import Run
 
+ONE_DAY = timedelta(days=1)
 BEST_SHOWN = 10
 DIFFERENCES_SHOWN = 10
 COMPARED = (
@@ -141,10 +143,10 @@ def print_reproduction(run_id: str, found: Reproduction, *, as_json: bool) -> No
 
 
 def headline(run: Run, *, subject: bool = True) -> str:
-    """Who traded what, and when."""
-    times = run.result.base.market.close_times()
+    """Who traded what, from the first to the last day traded."""
+    first, last = run.request.start, run.request.end - ONE_DAY
     name = f"{run.request.subject.name}: " if subject else ""
-    return f"{name}{', '.join(run.result.base.market.assets)}, {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}, daily bars"
+    return f"{name}{', '.join(run.result.base.market.assets)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, daily bars"
 
 
 def foundations(run: Run) -> list[str]:

@@ -373,7 +373,7 @@ def test_a_backtest_for_people_prints_every_assumption(mts: Mts) -> None:
     said = mts("backtest", "--symbols", "bitcoin", *WINDOW, "--strategy", "momentum")
     assert said.code == 0
     for told in (
-        "momentum: bitcoin, 2024-01-10 to 2024-02-21, daily bars",
+        "momentum: bitcoin, 2024-01-10 to 2024-02-20, daily bars",
         "maker 2 bps, taker 5 bps, perpetual, funding at every settlement",
         "1 bps of each fill that takes",
         "decided on a close, filled at the next open",
