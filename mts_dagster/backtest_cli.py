@@ -30,6 +30,7 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse to run over
 ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the tear sheet to this HTML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_LIMIT = 20
+LARGEST_SEED = 2**32 - 1  # of numpy's older generator, which the Bayesian search draws from
 Objective = Literal["sharpe", "sortino", "calmar", "total_return_pct"]
 Method = Literal["grid", "random", "bayes"]
 
@@ -54,11 +55,13 @@ def backtest(
     """Trade a strategy over daily bars of the lake, as assumed and under worse costs."""
     from mts_dagster.backtest_reports import print_run
     from mts_dagster.desk import Desk, Terms
+    from mts_dagster.research.sheets import sheet_place
 
     terms = Terms(split_list(symbols), _day("--start", start), _day("--end", end), capital, assumptions, strict)
+    place = None if report is None else sheet_place(report)
     desk = Desk.open()
     run = desk.backtest(strategy, terms)
-    print_run(run, desk.sheet(run, report), as_json=json)
+    print_run(run, desk.sheet(run, place), as_json=json)
 
 
 def compare(
@@ -97,7 +100,9 @@ def optimize(
     ] = None,
     objective: Annotated[Objective, typer.Option("--objective", help="What to maximise.")] = "sharpe",
     folds: Annotated[int, typer.Option("--folds", min=0, help="Walk forward in so many folds too; 0 does not.")] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Makes random and bayes repeatable.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Makes random and bayes repeatable.")
+    ] = 0,
     capital: CapitalOption = None,
     assumptions: AssumptionsOption = None,
     strict: StrictOption = False,
@@ -107,12 +112,14 @@ def optimize(
     """Search the parameters of a strategy; every trial counts against the Sharpe ratio of the best."""
     from mts_dagster.backtest_reports import print_tuning
     from mts_dagster.desk import Desk, Quest, Terms
+    from mts_dagster.research.sheets import sheet_place
 
     terms = Terms(split_list(symbols), _day("--start", start), _day("--end", end), capital, assumptions, strict)
     quest = Quest(split_list(parameters), method, trials, objective, folds, seed)
+    place = None if report is None else sheet_place(report)
     desk = Desk.open()
     found = desk.optimise(strategy, terms, quest)
-    print_tuning(found, desk.sheet(found.run, report, found.extras), as_json=json)
+    print_tuning(found, desk.sheet(found.run, place, found.extras), as_json=json)
 
 
 def reproduce(

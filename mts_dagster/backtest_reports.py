@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mts_dagster.backtest.report import ROWS, shown
+from mts_dagster.backtest.report import ROWS, most_stable, shown
 from mts_dagster.backtest.words import assumed
 from mts_dagster.desk import Tuning
 from mts_dagster.reports import print_json, print_rows
 from mts_dagster.research.reproduce import Reproduction
 from mts_dagster.research.runs import Run
-from mts_dagster.research.tuning import plain
 
+ONE_DAY = timedelta(days=1)
 BEST_SHOWN = 10
 DIFFERENCES_SHOWN = 10
 COMPARED = (
@@ -87,8 +88,8 @@ def print_tuning(found: Tuning, sheet: Path | None, *, as_json: bool) -> None:
                 "method": search.method,
                 "objective": search.objective,
                 "trials": search.trials.count,
-                "best": plain(search.best),
-                "stability": vars(stability) | {"plateau": plain(stability.plateau)},
+                "best": search.best,
+                "stability": vars(stability),
                 "walk_forward": None if found.walk is None else found.walk.frame().to_dict("records"),
                 "run": run_document(run, sheet),
             }
@@ -105,7 +106,7 @@ def print_tuning(found: Tuning, sheet: Path | None, *, as_json: bool) -> None:
         f"{search.objective} of the best {stability.best:.2f}; its neighbours: {stability.neighbours} tried, mean "
         f"{shown(stability.neighbour_mean, '{:.2f}')}, worst {shown(stability.neighbour_worst, '{:.2f}')}; "
         f"{stability.profitable_pct:.0f} % of all trials gained",
-        f"most stable: {', '.join(f'{name} {value}' for name, value in plain(stability.plateau).items())}",
+        f"most stable: {most_stable(stability.plateau)}",
         f"probability that the best is better than luck after {search.trials.count} trials: "
         f"{shown(run.result.metrics.deflated_sharpe, '{:.1%}')} (deflated Sharpe)",
     )
@@ -142,10 +143,10 @@ def print_reproduction(run_id: str, found: Reproduction, *, as_json: bool) -> No
 
 
 def headline(run: Run, *, subject: bool = True) -> str:
-    """Who traded what, and when."""
-    times = run.result.base.market.close_times()
+    """Who traded what, from the first to the last day traded."""
+    first, last = run.request.start, run.request.end - ONE_DAY
     name = f"{run.request.subject.name}: " if subject else ""
-    return f"{name}{', '.join(run.result.base.market.assets)}, {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}, daily bars"
+    return f"{name}{', '.join(run.result.base.market.assets)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}, daily bars"
 
 
 def foundations(run: Run) -> list[str]:

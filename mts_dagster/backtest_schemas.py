@@ -65,7 +65,7 @@ class BacktestRuns(TableSchema):
     expectancy_usd: Series[float] = number_column("Mean result of a closed trade.", unit="usd", nullable=True)
     average_trade_hours: Series[float] = number_column("Mean time in a trade.", unit="hours", nullable=True)
     turnover_per_year: Series[float] = number_column("Traded notional.", unit="mean equities a year", nullable=True)
-    exposure_pct: Series[float] = number_column("Bars at whose close a position was held.", unit="percent")
+    exposure_pct: Series[float] = number_column("Bars after the first with a position at the close.", unit="percent")
     average_gross_pct: Series[float] = number_column("Mean sum of positions.", unit="percent of equity", nullable=True)
     commission_usd: Series[float] = number_column("Fees paid.", unit="usd")
     slippage_usd: Series[float] = number_column("Distance of fills from their reference price.", unit="usd")

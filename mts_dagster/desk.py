@@ -31,12 +31,13 @@ from mts_dagster.research.runs import Request, Run, at_midnight, execute, load_a
 from mts_dagster.research.sheets import write_sheet
 from mts_dagster.research.store import store_runs
 from mts_dagster.research.subject import BENCHMARK, Subject, all_subjects, subject_named
-from mts_dagster.research.tuning import open_bench, plain, space_of, tune, walk
+from mts_dagster.research.tuning import cut, open_bench, space_of, tune, walk
 from mts_dagster.settings import Settings, get_settings
 from mts_dagster.sql_models import Project
 
 DEFAULT_TRIALS = 200
 ONE_DAY = timedelta(days=1)
+FIRST_BLOCK = date(2009, 1, 3)  # of Bitcoin: no coin has a price before it
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class Desk:
         """Search the parameters, run the best ones with the number of trials held against them, and store that run.
 
         Raises:
-            UsageError: as ``backtest``, or there is no such parameter, or no trial ever traded.
+            UsageError: as ``backtest``, or there is no such parameter, the bars are too few for the folds, or no trial
+                ever traded.
         """
         subject = subject_named(strategy, self.settings)
         if subject.strategy is None:
@@ -136,7 +138,8 @@ class Desk:
         request = self._request(subject, terms)
         budget = None if quest.method == "grid" else quest.trials or DEFAULT_TRIALS
         with session(self.settings) as con:
-            bench = open_bench(con, self.project, request, newest_snapshot(con))
+            bench = open_bench(con, self.project, request, space, newest_snapshot(con))
+        folds = cut(bench, quest.folds) if quest.folds else []
         with self._progress("trials", None) as advance:
             search = tune(
                 bench,
@@ -148,19 +151,19 @@ class Desk:
                 progress=advance,
             )
         walked = None
-        if quest.folds:
+        if folds:
             with self._progress("folds", quest.folds) as advance:
                 walked = walk(
                     bench,
                     space,
-                    folds=quest.folds,
+                    folds=folds,
                     method=quest.method,
                     objective=quest.objective,
                     trials=budget,
                     seed=quest.seed,
                     progress=advance,
                 )
-        best = replace(request, subject=bench.subject.tuned(plain(search.best)), trials=search.trials)
+        best = replace(request, subject=bench.subject.tuned(search.best), trials=search.trials)
         return Tuning(search, self._run_and_store([best], "mts optimize")[0], walked)
 
     def reproduce(self, run_id: str) -> Reproduction:
@@ -174,23 +177,24 @@ class Desk:
             return reproduce(con, self.project, self.settings, run_id, datetime.now(UTC))
 
     def sheet(self, run: Run, path: Path | None, extras: Extras | None = None) -> Path | None:
-        """Write the tear sheet where one was asked for."""
+        """Write the tear sheet where one was asked for, at a ``sheet_place``."""
         if path is None:
             return None
         with self.console.status("tear sheet ..."):
-            return write_sheet(self.settings, run, path=path.expanduser().resolve(), extras=extras)
+            return write_sheet(self.settings, run, path=path, extras=extras)
 
     def _request(self, subject: Subject, terms: Terms) -> Request:
         """Make what was typed exact.
 
         Raises:
-            UsageError: a coin is unknown, the window is reversed or in the future, or there is no capital.
+            UsageError: a coin is unknown, the window is reversed, in the future or before all coins, or there is no
+                capital.
         """
         with session(self.settings) as con:
             if terms.symbols is not None:
                 require_assets(con, self.project, terms.symbols)
                 subject = subject.on(tuple(dict.fromkeys(terms.symbols)))
-            start = _midnight(terms.first or first_bar(con, self.project, subject.assets))
+            start = _start(terms.first or first_bar(con, self.project, subject.assets))
         return Request(subject, start, _end(start, terms.last), self._assumptions(terms))
 
     def _assumptions(self, terms: Terms) -> Assumptions:
@@ -223,6 +227,17 @@ class Desk:
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
+
+
+def _start(first: date) -> datetime:
+    """Begin of the first day.
+
+    Raises:
+        UsageError: no coin existed yet.
+    """
+    if first < FIRST_BLOCK:
+        raise UsageError(f"--start {first} lies before {FIRST_BLOCK}, the day of Bitcoin's first block; begin later")
+    return _midnight(first)
 
 
 def _end(start: datetime, last: date | None) -> datetime:

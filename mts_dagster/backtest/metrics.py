@@ -80,7 +80,8 @@ class Metrics:
         expectancy_usd: Mean result of a closed trade after all costs.
         average_trade_hours: Mean time from opening to closing.
         turnover_per_year: Traded notional over mean equity, a year.
-        exposure_pct: Bars at whose close a position was held.
+        exposure_pct: Bars at whose close a position was held, of all but the first: its close is the first to be
+            decided on, so that nothing can be held there.
         average_gross_pct: Mean sum of absolute positions over equity.
         commission_usd: Fees paid.
         slippage_usd: Cost of the distance between fills and reference prices; contained in the fills already.
@@ -244,7 +245,7 @@ def metrics_of(
         expectancy_usd=ratio(float(pnl.sum()), len(closed)),
         average_trade_hours=ratio(held_bars * interval_ns / HOUR_NS, len(closed)),
         turnover_per_year=ratio(float(totals["traded"]), float(moments["mean_equity"]) * years),
-        exposure_pct=100.0 * int(totals["exposed_bars"]) / bars,
+        exposure_pct=100.0 * int(totals["exposed_bars"]) / max(1, bars - 1),
         average_gross_pct=100.0 * float(totals["mean_gross"]),
         commission_usd=float(totals["commission"]),
         slippage_usd=float(totals["slippage"]),

@@ -42,7 +42,8 @@ class Stability:
         neighbour_worst: The worst of them.
         neighbours: How many of them were tried.
         profitable_pct: Trials of the whole search with a gain.
-        plateau: Parameters of the trial whose own neighbourhood is best on average.
+        plateau: Parameters of the trial whose own neighbourhood is best on average; None where no trial has a tried
+            neighbour, since one that stands alone says nothing about what lies around it.
     """
 
     best: float
@@ -50,7 +51,7 @@ class Stability:
     neighbour_worst: float
     neighbours: int
     profitable_pct: float
-    plateau: dict[str, Any]
+    plateau: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,11 @@ class Search:
         values = self.table[self.objective]
         if not np.isfinite(values).any():
             raise UsageError(f"none of {len(values)} trials has a {self.objective}: no parameter set traded")
-        row = self.table.iloc[int(np.nanargmax(np.where(np.isfinite(values), values, np.nan)))]
-        return {name: row[name] for name in self.space}
+        return self._params(int(np.nanargmax(np.where(np.isfinite(values), values, np.nan))))
+
+    def _params(self, row: int) -> dict[str, Any]:
+        """Parameters of one trial as the space holds them: a row of the table would make whole numbers floats."""
+        return {name: values[list(values).index(self.table[name].iloc[row])] for name, values in self.space.items()}
 
     @property
     def trials(self) -> Trials:
@@ -105,14 +109,14 @@ class Search:
         best = int(np.nanargmax(scores))
         beside = np.array([known[place] for place in one_step_from(places[best]) if place in known])
         around = [_mean_around(place, known) for place in places]
-        plateau = self.table.iloc[int(np.argmax(around))]
+        plateau = int(np.argmax(around))
         return Stability(
             best=float(scores[best]),
             neighbour_mean=float(beside.mean()) if len(beside) else math.nan,
             neighbour_worst=float(beside.min()) if len(beside) else math.nan,
             neighbours=len(beside),
             profitable_pct=100.0 * float((self.table["total_return_pct"] > 0).mean()),
-            plateau={name: plateau[name] for name in self.space},
+            plateau=self._params(plateau) if math.isfinite(around[plateau]) else None,
         )
 
 
@@ -124,11 +128,11 @@ def one_step_from(place: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _mean_around(place: tuple[int, ...], scores: Mapping[tuple[int, ...], float]) -> float:
-    """Return the mean score of a place, counted twice, and those beside it; minus infinity without an own score."""
-    if place not in scores:
+    """Return the mean score of a place, counted twice, and those beside it; minus infinity without any beside it."""
+    beside = [scores[near] for near in one_step_from(place) if near in scores]
+    if place not in scores or not beside:
         return -math.inf
-    found = [scores[near] for near in (place, place, *one_step_from(place)) if near in scores]
-    return sum(found) / len(found)
+    return (2.0 * scores[place] + sum(beside)) / (2 + len(beside))
 
 
 def every_set(space: Space, valid: Valid | None = None) -> list[dict[str, Any]]:

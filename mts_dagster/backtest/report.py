@@ -248,8 +248,10 @@ def _interval(interval_ns: int) -> str:
     return words.get(minutes, f"bars of {minutes:g} minutes")
 
 
-def _named(params: dict[str, Any]) -> str:
-    """Parameters as people write them."""
+def most_stable(params: dict[str, Any] | None) -> str:
+    """The parameters of a plateau as people write them."""
+    if params is None:
+        return "none: no neighbours were tried"
     return ", ".join(f"{name} = {value:g}" for name, value in params.items())
 
 
@@ -367,7 +369,7 @@ def render_report(result: BacktestResult, extras: Extras | None = None) -> str:
         trades_in_all=len(result.base.trades),
         drawdowns=_drawdown_rows(result.base),
         stability=stability,
-        plateau=_named(stability.plateau) if stability else "",
+        plateau=most_stable(stability.plateau) if stability else "",
         walk_forward=_walk_forward(extras.walk_forward),
         script=Markup(get_plotlyjs()),  # noqa: S704 - the plotting library itself
     )

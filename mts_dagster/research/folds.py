@@ -20,7 +20,7 @@ from mts_dagster.backtest.config import Assumptions
 from mts_dagster.backtest.layout import FloatArray
 from mts_dagster.backtest.metrics import growth_of
 from mts_dagster.backtest.walk_forward import moments_of
-from mts_dagster.errors import UsageError
+from mts_dagster.errors import MtsError, UsageError
 from mts_dagster.research.pins import RUNS
 from mts_dagster.research.runs import Request, Run, at_midnight, execute
 from mts_dagster.research.stored import EQUITY, records
@@ -49,13 +49,16 @@ def run_folds(
     wanted: Sequence[tuple[Subject, int]],
     assumptions: Assumptions,
     now: datetime,
-) -> Iterator[tuple[Subject, int, Run | str]]:
-    """Run each subject's year; where there is nothing to trade, the reason in place of a run."""
+) -> Iterator[tuple[Subject, int, Run | MtsError]]:
+    """Run each subject's year; where that cannot be, the reason in place of a run, and the others go on.
+
+    A ``UsageError`` says that there is nothing to trade; any other error that the strategy or its run is at fault.
+    """
     for subject, year in wanted:
         try:
             yield subject, year, execute(con, project, fold_request(subject, year, assumptions, now), now=now)
-        except UsageError as nothing:
-            yield subject, year, str(nothing)
+        except MtsError as reason:
+            yield subject, year, reason
 
 
 def summarise(con: duckdb.DuckDBPyConnection, strategies: Sequence[str]) -> pd.DataFrame:

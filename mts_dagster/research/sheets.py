@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from pathlib import Path
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 from mts_dagster.backtest.pictures import drawdown_picture, equity_picture
 from mts_dagster.backtest.report import Extras, render_report
-from mts_dagster.errors import LakeError
+from mts_dagster.errors import LakeError, UsageError
 from mts_dagster.research.runs import Run
 from mts_dagster.research.stored import sheet_path
 from mts_dagster.settings import Settings
@@ -37,6 +38,24 @@ def write_sheet(settings: Settings, run: Run, *, path: Path | None = None, extra
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
     return path
+
+
+def sheet_place(path: Path) -> Path:
+    """Where a tear sheet that is asked for will be; its folder is made, since it cannot be known to be writable before.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    place = path.expanduser().resolve()
+    if place.exists() and not place.is_file():
+        raise UsageError(f"--report {path} is {'a folder' if place.is_dir() else 'no file'}; name an HTML file")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--report {path} cannot be written: {error.strerror or error}") from None
+    return place
 
 
 def picture_markdown(run: Run) -> str:

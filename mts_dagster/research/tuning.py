@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -18,10 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mts_dagster.backtest.market import MarketData
-from mts_dagster.backtest.optimise import Method, Objective, Search, Space, search
+from mts_dagster.backtest.optimise import Method, Objective, Search, Space, every_set, search
 from mts_dagster.backtest.run import Window, prepare
 from mts_dagster.backtest.sweep import Params, Progress
-from mts_dagster.backtest.walk_forward import WalkForward, purged_folds, walk_forward
+from mts_dagster.backtest.walk_forward import Fold, WalkForward, purged_folds, walk_forward
 from mts_dagster.errors import ConfigError, UsageError
 from mts_dagster.lake.slices import Slice
 from mts_dagster.research.inputs import ONE_DAY, Inputs, read_inputs, read_market
@@ -104,24 +105,22 @@ class Bench:
 
     def valid(self, params: Params) -> bool:
         """Whether the strategy's config accepts these parameters together."""
-        try:
-            self.tuned(params)
-        except ConfigError:
-            return False
-        return True
+        return self.subject.strategy is not None and accepts(self.subject.strategy, params)
 
 
-def open_bench(con: duckdb.DuckDBPyConnection, project: Project, request: Request, snapshot: int) -> Bench:
-    """Read everything once: bars, funding, and features from the longest lookback of any parameter on.
+def open_bench(
+    con: duckdb.DuckDBPyConnection, project: Project, request: Request, space: Space, snapshot: int
+) -> Bench:
+    """Read everything once: bars, funding, and features from the longest lookback of any set of ``space`` on.
 
     Raises:
-        UsageError: there is nothing to trade, or the subject is not a strategy.
+        UsageError: there is nothing to trade or no set to try, or the subject is not a strategy.
     """
     subject = request.subject
     if subject.strategy is None:
         raise UsageError(f"{subject.name} has no parameters to tune; tune a strategy")
     inputs = read_inputs(con, project, subject, request.window, request.assumptions, snapshot)
-    longest = longest_lookback(subject.strategy)
+    longest = longest_lookback(subject.strategy, space)
     window = Slice(request.start - ONE_DAY, request.end)
     tables = read_market(con, project, longest, window, snapshot)
     market = prepare(inputs.bars, inputs.funding, request.assumptions, Window(request.start, request.end))
@@ -135,16 +134,25 @@ def open_bench(con: duckdb.DuckDBPyConnection, project: Project, request: Reques
     return Bench(subject, request, market, rehearsal, inputs)
 
 
-def longest_lookback(strategy: Strategy[Any]) -> Strategy[Any]:
-    """The strategy with each parameter at the bound that looks back furthest."""
-    for parameter in strategy.parameters():
-        for bound in (parameter.low, parameter.high):
-            try:
-                other = strategy.tuned({parameter.name: bound})
-            except ConfigError:
-                continue
-            strategy = max(strategy, other, key=lambda item: item.lookback_days)
-    return strategy
+def longest_lookback(strategy: Strategy[Any], space: Space) -> Strategy[Any]:
+    """The strategy with the set of the space that looks back furthest.
+
+    Every set is asked: parameters may add up, and a value may be allowed beside some values of the others alone.
+
+    Raises:
+        UsageError: the config accepts no set of the space.
+    """
+    sets = every_set(space, partial(accepts, strategy))
+    return max((strategy.tuned(params) for params in sets), key=lambda tuned: tuned.lookback_days)
+
+
+def accepts(strategy: Strategy[Any], params: Params) -> bool:
+    """Whether the strategy's config accepts these parameters together."""
+    try:
+        strategy.tuned(params)
+    except ConfigError:
+        return False
+    return True
 
 
 def tune(
@@ -180,28 +188,33 @@ def tune(
     return found
 
 
+def cut(bench: Bench, folds: int) -> list[Fold]:
+    """Cut the bars into so many folds.
+
+    Raises:
+        UsageError: there are too few bars.
+    """
+    return purged_folds(bench.market.bars, folds, PURGE_BARS)
+
+
 def walk(
     bench: Bench,
     space: Space,
     *,
-    folds: int,
+    folds: Sequence[Fold],
     method: Method,
     objective: Objective,
     trials: int | None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> WalkForward:
-    """Choose on the past, judge on what came after, fold by fold.
-
-    Raises:
-        UsageError: there are too few bars.
-    """
+    """Choose on the past, judge on what came after, fold by fold."""
     return walk_forward(
         bench.market,
         bench.decide,
         space,
         bench.request.assumptions,
-        purged_folds(bench.market.bars, folds, PURGE_BARS),
+        list(folds),
         method=method,
         objective=objective,
         budget=trials,
@@ -223,7 +236,7 @@ def walk_rows(walk: WalkForward, bench: Bench, snapshot: int, now: pd.Timestamp)
             "train_end": frame["train_end"],
             "test_start": frame["test_start"],
             "test_end": frame["test_end"],
-            "parameters": [json.dumps(plain(fold.params), sort_keys=True) for fold in walk.folds],
+            "parameters": [json.dumps(fold.params, sort_keys=True) for fold in walk.folds],
             "objective": walk.objective,
             "in_sample": [fold.in_sample for fold in walk.folds],
             "out_of_sample": [fold.out_of_sample for fold in walk.folds],
@@ -239,8 +252,3 @@ def walk_rows(walk: WalkForward, bench: Bench, snapshot: int, now: pd.Timestamp)
             "config_hash": bench.request.assumptions.config_hash(),
         }
     )
-
-
-def plain(params: Params) -> dict[str, float]:
-    """Parameters as Python's own numbers, whole ones whole."""
-    return {name: int(value) if float(value).is_integer() else float(value) for name, value in params.items()}

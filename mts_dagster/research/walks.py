@@ -14,7 +14,7 @@ from mts_dagster.lake.shared import session
 from mts_dagster.lake.snapshots import newest_snapshot
 from mts_dagster.research.runs import Request, at_midnight, load_assumptions
 from mts_dagster.research.subject import Subject
-from mts_dagster.research.tuning import open_bench, space_of, walk, walk_rows
+from mts_dagster.research.tuning import cut, open_bench, space_of, walk, walk_rows
 from mts_dagster.settings import Settings
 from mts_dagster.sql_models import Project
 
@@ -30,9 +30,9 @@ def walk_all(
     if subject.strategy is None:
         raise UsageError(f"{subject.name} has no parameters to walk forward")
     request = Request(subject, start, at_midnight(now), load_assumptions(settings.backtest_assumptions))
+    space = space_of(subject.strategy)
     with session(settings) as con:
         snapshot = newest_snapshot(con)
-        bench = open_bench(con, project, request, snapshot)
-    space = space_of(subject.strategy)
-    found = walk(bench, space, folds=folds, method="random", objective="sharpe", trials=trials)
+        bench = open_bench(con, project, request, space, snapshot)
+    found = walk(bench, space, folds=cut(bench, folds), method="random", objective="sharpe", trials=trials)
     return walk_rows(found, bench, snapshot, pd.Timestamp(now))

@@ -29,7 +29,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import pandas as pd
 from pydantic import Field
@@ -57,11 +57,14 @@ NEEDED: Final = (
 SAME: Final = 1e-12  # sizes closer than this are equal
 
 
+Weight: TypeAlias = Annotated[float, Field(ge=0)]  # one below would turn a vote for a side into one against it
+
+
 class AggregationConfig(StrategyConfig):
     """How votes are weighed and what the portfolio may hold."""
 
-    weights: dict[str, float] = Field(
-        default_factory=dict, description="Weight of a strategy's vote by its name; 0 silences it."
+    weights: dict[str, Weight] = Field(
+        default_factory=dict, description="Weight of a strategy's vote by its name, 0 or more; 0 silences it."
     )
     default_weight: float = Field(1.0, ge=0, description="Weight of a strategy that ``weights`` does not name.")
     min_margin: float = Field(0.2, ge=0, le=1, description="Smaller majorities are flat, fraction of all votes.")

@@ -176,6 +176,8 @@ def allowed_values(field: FieldInfo) -> str:
         item = get_args(annotation)[0]
         kind = "CoinGecko ids such as 'bitcoin'" if item is CoinId else f"{getattr(item, '__name__', item)} values"
         return f"a list of {kind}" + (f", at least {least}" if least else "")
+    if get_origin(annotation) is dict:
+        return f"{allowed_values(FieldInfo.from_annotation(get_args(annotation)[1]))} for each name"
     kind = next((words for kind, words in _KINDS.items() if annotation is kind), str(annotation))
     return " ".join([kind, " and ".join(filter(None, map(_bound, metadata)))]).strip()
 

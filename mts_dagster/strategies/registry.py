@@ -69,10 +69,17 @@ def load_aggregation(settings: Settings) -> AggregationConfig:
     """How the strategies' votes become one portfolio: ``aggregate.json`` of the config folder, or the defaults.
 
     Raises:
-        ConfigError: the file is wrong.
+        ConfigError: the file is wrong, or weighs a strategy that there is not.
     """
     path = settings.strategy_config_folder / f"{AGGREGATE}.json"
-    return load_config(path, AggregationConfig) if path.exists() else AggregationConfig()
+    if not path.exists():
+        return AggregationConfig()
+    config = load_config(path, AggregationConfig)
+    known = discover(settings)
+    for name in config.weights:
+        if name not in known:  # it would be ignored, and the strategy that was meant keep the default weight
+            raise ConfigError(f"config {path}: weights names {name!r}: {suggestion(name, known)}")
+    return config
 
 
 def discover(settings: Settings) -> dict[str, tuple[StrategyType, Path]]:

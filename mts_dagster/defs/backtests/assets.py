@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 import pandas as pd
 
+from mts_dagster.backtest.errors import BacktestError
 from mts_dagster.backtest_schemas import SCHEMA, BacktestRuns, BacktestSummary, WalkForward
 from mts_dagster.defs.common import RESEARCH, SINGLE_RUN, contract, ends_in_failure, lake_asset
-from mts_dagster.errors import UsageError
+from mts_dagster.errors import MtsError, UsageError
 from mts_dagster.lake.io_manager import run_origin
 from mts_dagster.lake.shared import session
 from mts_dagster.partitions import midnight, years
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 GROUP = "backtests"
 BACKTESTS = dg.AssetKey([SCHEMA, "backtests"])
+SUMMARY = dg.AssetKey([SCHEMA, "backtest_summary"])
 READ = (
     ("marts", "features_daily"),
     ("marts", "ohlcv_daily"),
@@ -36,6 +38,7 @@ READ = (
     ("signals", "aggregated_signals"),
 )
 WALK_FOLDS, WALK_TRIALS = 4, 24
+Came: TypeAlias = dict[str, Any] | MtsError  # what the UI shows of a partition, or why there is nothing
 MOST_PICTURES = 24  # of partitions in one run; each picture is some 50 kB in the event log
 VERSION = "1"
 
@@ -80,13 +83,18 @@ def _folds_asset(
         assumptions = runs.load_assumptions(settings.backtest_assumptions)
         with session(settings) as con:
             done = list(folds.run_folds(con, project, wanted, assumptions, datetime.now(UTC)))
-        found = [run for _, _, run in done if not isinstance(run, str)]
-        if not found:
-            raise UsageError(f"nothing to backtest in {len(done)} partitions; the first: {done[0][2]}")
-        store.store_runs(settings, found, run_origin(context, VERSION))
-        for subject, year, run in done:
-            key = dg.MultiPartitionKey({"strategy": subject.name, "year": str(year)})
-            context.add_asset_metadata(told(settings, run, pictures=len(done) <= MOST_PICTURES), partition_key=key)
+        if found := [run for _, _, run in done if not isinstance(run, MtsError)]:
+            store.store_runs(settings, found, run_origin(context, VERSION))
+        came: dict[str, Came] = {
+            dg.MultiPartitionKey({"strategy": subject.name, "year": str(year)}): (
+                run if isinstance(run, MtsError) else told(settings, run, pictures=len(done) <= MOST_PICTURES)
+            )
+            for subject, year, run in done
+        }
+        if found and failures(came):  # then the summary's own step is skipped, yet there are new folds to sum up
+            summary = summarised(context, settings, list(subjects))
+            context.log_event(dg.AssetMaterialization(SUMMARY, metadata=summary))
+        conclude(context, came, "nothing to trade")
 
     return backtests
 
@@ -103,12 +111,44 @@ def folds_of(keys: Sequence[str]) -> list[tuple[str, int]]:
     return sorted(found)
 
 
-def told(settings: Settings, run: Run | str, *, pictures: bool) -> dict[str, Any]:
+def conclude(context: dg.AssetExecutionContext, came: Mapping[str, Came], nothing: str) -> None:
+    """Show in each partition what came of it.
+
+    Where one failed, the run fails and that partition alone is left unmaterialised, with an observation that says why.
+    Dagster materialises all partitions of a step that ends well and none of one that fails, so that the others are
+    then reported one by one.
+
+    Raises:
+        UsageError: there was nothing in any of them.
+        BacktestError: some failed.
+    """
+    failed = failures(came)
+    if not failed and all(isinstance(item, UsageError) for item in came.values()):
+        raise UsageError(f"{nothing} in {len(came)} partitions; the first: {next(iter(came.values()))}")
+    for key, item in came.items():
+        metadata = {nothing.replace(" ", "_"): str(item)} if isinstance(item, UsageError) else item
+        if isinstance(metadata, MtsError):
+            context.log_event(dg.AssetObservation(context.asset_key, partition=key, metadata={"failed": str(metadata)}))
+        elif failed:
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata))
+        else:
+            context.add_asset_metadata(metadata, partition_key=key)
+    if failed:
+        first = next(iter(failed))
+        raise BacktestError(
+            f"{len(failed)} of {len(came)} partitions failed, the others are stored; {first}: {failed[first]}"
+        )
+
+
+def failures(came: Mapping[str, Came]) -> dict[str, MtsError]:
+    """Partitions whose strategy or run is at fault; having nothing to trade is no failure."""
+    return {key: item for key, item in came.items() if isinstance(item, MtsError) and not isinstance(item, UsageError)}
+
+
+def told(settings: Settings, run: Run, *, pictures: bool) -> dict[str, Any]:
     """What the UI shows of a fold: numbers, pictures, and where its tear sheet is."""
     from mts_dagster.research.sheets import picture_markdown, write_sheet  # noqa: PLC0415 - loads the engine's compiler
 
-    if isinstance(run, str):
-        return {"nothing_to_trade": run}
     numbers = {f"{name}": value for name, value in run.result.metrics.as_dict().items() if value == value}  # noqa: PLR0124 - not NaN
     sheet = write_sheet(settings, run)
     return {
@@ -140,16 +180,25 @@ def _summary_asset(names: Sequence[str]) -> dg.AssetsDefinition:
     def backtest_summary(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult[None]:
-        from mts_dagster.research import folds, store  # noqa: PLC0415 - loads the engine's compiler
-
-        with session(settings) as con:
-            frame = folds.summarise(con, names)
-        if frame.empty:
-            raise UsageError("there is no fold to summarise: materialise backtests first")
-        store.store_frame(settings, table, frame, names, run_origin(context, VERSION))
-        return dg.MaterializeResult(metadata={"strategies": frame["strategy"].nunique(), "table": in_markdown(frame)})
+        return dg.MaterializeResult(metadata=summarised(context, settings, names))
 
     return backtest_summary
+
+
+def summarised(context: dg.AssetExecutionContext, settings: Settings, names: Sequence[str]) -> dict[str, Any]:
+    """Join all stored folds, store that, and return what the UI shows of it.
+
+    Raises:
+        UsageError: no fold is stored.
+    """
+    from mts_dagster.research import folds, store  # noqa: PLC0415 - loads the engine's compiler
+
+    with session(settings) as con:
+        frame = folds.summarise(con, names)
+    if frame.empty:
+        raise UsageError("there is no fold to summarise: materialise backtests first")
+    store.store_frame(settings, table_of(BacktestSummary), frame, names, run_origin(context, VERSION))
+    return {"strategies": frame["strategy"].nunique(), "table": in_markdown(frame)}
 
 
 def in_markdown(frame: pd.DataFrame) -> dg.MarkdownMetadataValue:
@@ -182,18 +231,16 @@ def _walk_asset(
         from mts_dagster.research import store, walks  # noqa: PLC0415 - loads the engine's compiler
 
         start, now = midnight(settings.history_start), datetime.now(UTC)
-        reasons = []
+        came: dict[str, Came] = {}
         for name in sorted(context.partition_keys):
             try:
                 frame = walks.walk_all(settings, project, subjects[name], start, now, WALK_FOLDS, WALK_TRIALS)
-            except UsageError as nothing:
-                reasons.append(str(nothing))
-                context.add_asset_metadata({"nothing_to_walk": str(nothing)}, partition_key=name)
+            except MtsError as reason:
+                came[name] = reason
                 continue
             store.store_frame(settings, table, frame, [name], run_origin(context, VERSION))
-            context.add_asset_metadata(walked(frame), partition_key=name)
-        if len(reasons) == len(context.partition_keys):
-            raise UsageError(f"nothing to walk forward in {len(reasons)} partitions; the first: {reasons[0]}")
+            came[name] = walked(frame)
+        conclude(context, came, "nothing to walk forward")
 
     return walk_forward
 

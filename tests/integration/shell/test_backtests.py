@@ -16,6 +16,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from mts_dagster import desk
 from mts_dagster.instance.home import open_instance
 from mts_dagster.lake.maintenance import maintain
 from mts_dagster.lake.shared import session
@@ -61,6 +62,15 @@ def folds_of(strategy: str, first_year: int, last_year: int) -> Callable[[Workbe
     def run(bench: Workbench) -> None:
         years = (strategy, strategy), first_year, last_year
         run_strategy_years(bench.definitions, bench.instance, "backtests", *years)
+
+    return run
+
+
+def strategies_of_2024(first: str, last: str) -> Callable[[Workbench], None]:
+    """Run one year of the strategies between two names."""
+
+    def run(bench: Workbench) -> None:
+        run_strategy_years(bench.definitions, bench.instance, "backtests", (first, last), 2024, 2024)
 
     return run
 
@@ -179,8 +189,90 @@ def test_years_without_data_are_told_and_the_others_run(copied: World) -> None:
 
 def test_nothing_at_all_is_a_failure(copied: World) -> None:
     """A green run without any result would be a lie."""
-    with pytest.raises(RunFailedError, match=r"nothing to backtest in \d+ partitions; the first: no daily bars of"):
+    with pytest.raises(RunFailedError, match=r"nothing to trade in \d+ partitions; the first: no daily bars of"):
         copied.run(folds_of("buy_hold", 2022, 2022))
+
+
+LOOKS_AHEAD = '''
+"""Buys today what rises tomorrow."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from mts_dagster.strategies import FEATURES, Rule, Strategy, StrategyConfig, Tunable
+
+
+class HindsightConfig(StrategyConfig):
+    """One threshold."""
+
+    above: Annotated[float, Tunable(1.0, 1.02, 0.01)] = 1.0
+
+
+class Hindsight(Strategy[HindsightConfig]):
+    """Buys today what rises tomorrow."""
+
+    name = "hindsight"
+
+    def analyse(self, market):
+        frame = market.table(FEATURES, ("date", "coin", "available_at", "close_usd"))
+        return frame.assign(rise=frame.groupby("coin")["close_usd"].shift(-1) / frame["close_usd"])
+
+    def signals(self, analysis):
+        half = pd.Series(0.5, index=analysis.index)
+        low = pd.Series("low", index=analysis.index)
+        rule = Rule(analysis["rise"] > self.config.above, "long", "rises")
+        return self.first_match(
+            analysis, [rule], otherwise="falls", confidence=half, position_size=half, risk_level=low
+        )
+'''
+
+
+@pytest.fixture
+def hindsight(copied: World, tmp_path: Path) -> World:
+    """A lake beside a strategy that looks ahead, between buy_hold and market_structure in the alphabet."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "hindsight.py").write_text(LOOKS_AHEAD, encoding="utf-8")
+    (folder / "hindsight.json").write_text("{}", encoding="utf-8")
+    return World(copied.simulator, copied.settings.model_copy(update={"strategy_folders": (str(folder),)}))
+
+
+def test_a_strategy_that_fails_leaves_the_folds_of_the_others(hindsight: World) -> None:
+    """The run fails and names it; the others are stored, summed up and materialised; its own partition says why."""
+    with pytest.raises(
+        RunFailedError,
+        match=r"backtests__backtests failed: 1 of 3 partitions failed, the others are stored; "
+        r"hindsight\|2024: strategy hindsight looks ahead",
+    ):
+        hindsight.run(strategies_of_2024("buy_hold", "market_structure"))
+    stored = "select distinct strategy from backtests.{} order by 1"
+    kept = [("buy_hold",), ("market_structure",)]
+    assert hindsight.rows(stored.format("backtest_runs")) == kept
+    assert hindsight.rows(stored.format("backtest_summary")) == kept
+    key = dg.AssetKey(["backtests", "backtests"])
+    with open_instance(hindsight.settings) as instance:
+        assert instance.get_materialized_partitions(key) == {"buy_hold|2024", "market_structure|2024"}
+        records = instance.fetch_observations(key, limit=10).records
+        assert instance.get_latest_materialization_event(dg.AssetKey(["backtests", "backtest_summary"]))
+    (said,) = [record.asset_observation for record in records]
+    assert said is not None
+    assert said.partition == "hindsight|2024"
+    assert "strategy hindsight looks ahead" in str(said.metadata["failed"].value)
+
+
+def test_a_strategy_that_fails_leaves_the_walks_of_the_others(hindsight: World) -> None:
+    """Likewise; market_structure never trades in so few weeks, which its partition says, and is no failure."""
+
+    def walk(bench: Workbench) -> None:
+        run_members(bench.definitions, bench.instance, "walk_forward", "hindsight", "mean_reversion")
+
+    with pytest.raises(RunFailedError, match=r"1 of 3 partitions failed, .* hindsight: strategy hindsight looks ahead"):
+        hindsight.run(walk)
+    assert hindsight.rows("select distinct strategy from backtests.walk_forward") == [("mean_reversion",)]
+    with open_instance(hindsight.settings) as instance:
+        found = instance.get_materialized_partitions(dg.AssetKey(["backtests", "walk_forward"]))
+    assert found == {"market_structure", "mean_reversion"}
 
 
 def test_a_fold_again_replaces_its_rows(copied: World) -> None:
@@ -281,7 +373,7 @@ def test_a_backtest_for_people_prints_every_assumption(mts: Mts) -> None:
     said = mts("backtest", "--symbols", "bitcoin", *WINDOW, "--strategy", "momentum")
     assert said.code == 0
     for told in (
-        "momentum: bitcoin, 2024-01-10 to 2024-02-21, daily bars",
+        "momentum: bitcoin, 2024-01-10 to 2024-02-20, daily bars",
         "maker 2 bps, taker 5 bps, perpetual, funding at every settlement",
         "1 bps of each fill that takes",
         "decided on a close, filled at the next open",
@@ -362,6 +454,17 @@ def test_a_search_by_chance_is_repeatable(mts: Mts) -> None:
         (["optimize", "--strategy", "aggregate", *WINDOW], "aggregate has no parameters to tune"),
         (["optimize", "--strategy", "momentum", "--parameters", "windw_days"], "did you mean 'window_days'?"),
         (["optimize", "--strategy", "momentum", "--method", "grid", "--trials", "5"], "--method grid tries all sets"),
+        (["backtest", "--strategy", "momentum", "--start", "0001-01-01"], "lies before 2009-01-03, the day of Bitcoin"),
+        (["compare", "--start", "0001-01-01", "--end", "2024-02-20"], "--start 0001-01-01 lies before 2009-01-03"),
+        (["optimize", "--strategy", "momentum", "--start", "0001-01-09"], "--start 0001-01-09 lies before 2009-01-03"),
+        (
+            ["optimize", "--strategy", "momentum", *WINDOW, "--seed", "-1"],
+            "'--seed': Input should be greater than or equal to 0",
+        ),
+        (
+            ["optimize", "--strategy", "momentum", *WINDOW, "--method", "bayes", "--seed", "99999999999"],
+            "'--seed': Input should be less than or equal to 4294967295",
+        ),
         (["reproduce", "nothing-1"], "there is no run 'nothing-1'"),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
@@ -371,6 +474,27 @@ def test_a_mistake_is_one_line_and_code_2(mts: Mts, arguments: list[str], told: 
     said = mts(*arguments)
     assert said.code == 2
     assert is_one_line(said)
+    assert told in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--report", "."], "--report . is a folder; name an HTML file"),
+        (["--report", "/dev/null"], "--report /dev/null is no file; name an HTML file"),
+        (["--report", "/dev/null/out.html"], "--report /dev/null/out.html cannot be written: "),
+        (["--folds", "500"], "43 bars are too few for 500 folds"),
+    ],
+    ids=["folder", "device", "no folder", "folds"],
+)
+def test_what_cannot_end_well_does_not_begin(
+    mts: Mts, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    """A search takes minutes; what is wrong with its end is said before the first trial."""
+    tried: list[object] = []
+    monkeypatch.setattr(desk, "tune", lambda *given, **_: tried.append(given))
+    said = mts("optimize", "--strategy", "volume_spike", *WINDOW, *arguments)
+    assert (said.code, is_one_line(said), tried) == (2, True, [])
     assert told in said.err
 
 

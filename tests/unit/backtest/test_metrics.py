@@ -179,7 +179,7 @@ def round_trips() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_trade_metrics(round_trips: tuple[pd.DataFrame, pd.DataFrame], assume: Assume) -> None:
-    """5 units win 50, then 1050 / 2 / 110 = 4.7727 units lose 52.5; both last two hours."""
+    """5 units win 50, then 1050 / 2 / 110 = 4.7727 units lose 52.5; both last two hours of six that could be traded."""
     bars, signals = round_trips
     metrics = backtest_signals(signals, bars, assume()).metrics
     units = 1050 / 2 / 110
@@ -189,7 +189,7 @@ def test_trade_metrics(round_trips: tuple[pd.DataFrame, pd.DataFrame], assume: A
     assert metrics.expectancy_usd == pytest.approx((50 - 11 * units) / 2)
     assert metrics.average_trade_hours == 2.0
     assert metrics.end_equity_usd == pytest.approx(1000 + 50 - 52.5)
-    assert metrics.exposure_pct == pytest.approx(100 * 4 / 7)
+    assert metrics.exposure_pct == pytest.approx(100 * 4 / 6)
     traded = 500 + 550 + units * 110 + units * 99
     mean = (1000 * 2 + 1050 * 3 + 997.5 * 2) / 7
     assert metrics.turnover_per_year == pytest.approx(traded / mean / (6 / 8760), rel=1e-9)

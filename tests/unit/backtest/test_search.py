@@ -155,6 +155,37 @@ def test_stability_tells_a_needle_from_a_plateau() -> None:
     assert found.profitable_pct == 75.0
 
 
+def scattered(*trials: tuple[int, int, float]) -> Search:
+    """Return a finished search by chance over x and y of 0 to 9."""
+    frame = pd.DataFrame(trials, columns=["x", "y", "sharpe"])
+    frame = frame.assign(total_return_pct=frame["sharpe"], sharpe_per_bar=frame["sharpe"] / 10)
+    return Search(frame, {"x": list(range(10)), "y": list(range(10))}, "sharpe", "random")
+
+
+def test_a_trial_that_stands_alone_is_no_plateau() -> None:
+    """2.0 without a tried neighbour; 1.5, 1.6, 1.5 in a row: (2 x 1.6 + 1.5 + 1.5) / 4 = 1.55 around the middle."""
+    found = scattered((1, 1, 2.0), (5, 5, 1.5), (6, 5, 1.6), (7, 5, 1.5)).stability()
+    assert (found.best, found.neighbours) == (2.0, 0)
+    assert found.plateau == {"x": 6, "y": 5}
+
+
+def test_without_tried_neighbours_there_is_no_plateau() -> None:
+    """Three trials far from each other."""
+    assert scattered((1, 1, 2.0), (5, 5, 1.5), (8, 2, 1.6)).stability().plateau is None
+
+
+def test_parameters_come_back_as_the_space_has_them() -> None:
+    """Whole numbers stay whole, though a row of a table with fractions would make them fractions."""
+    frame = pd.DataFrame(
+        {"days": [10, 20], "share": [0.5, 1.0], "sharpe": [1.0, 2.0], "total_return_pct": 1.0, "sharpe_per_bar": 0.1}
+    )
+    found = Search(frame, {"days": [10, 20], "share": [0.5, 1.0]}, "sharpe", "grid")
+    assert [(value, type(value)) for value in found.best.values()] == [(20, int), (1.0, float)]
+    plateau = scattered((1, 1, 2.0), (1, 2, 1.0)).stability().plateau
+    assert plateau is not None
+    assert [type(value) for value in plateau.values()] == [int, int]
+
+
 def test_folds_leave_the_purged_bars_out_of_both_sides() -> None:
     """100 bars, half to begin with, two folds, 5 purged: tests of 25 bars, training ends 5 bars before each."""
     assert purged_folds(100, 2, 5) == [Fold(0, 45, 50, 75), Fold(0, 70, 75, 100)]

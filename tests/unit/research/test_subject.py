@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import pandas as pd
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mts_dagster.errors import ConfigError, UsageError
 from mts_dagster.research.subject import Subject, all_subjects, subject_named, subjects_of, tunable
@@ -49,6 +49,35 @@ class Paired(Width):
 
     name: ClassVar[str] = "paired"
     hedged: ClassVar[bool] = True
+
+
+class CrossingConfig(StrategyConfig):
+    """Two windows, one shorter than the other."""
+
+    fast: Annotated[int, Tunable(5, 50, 5)] = 10
+    slow: Annotated[int, Tunable(10, 200, 10)] = 20
+
+    @model_validator(mode="after")
+    def _fast_is_shorter(self) -> Self:
+        if self.fast >= self.slow:
+            raise ValueError("fast must be shorter than slow")
+        return self
+
+
+class Crossing(Strategy[CrossingConfig]):
+    """Never decides anything, over both windows one after the other."""
+
+    name: ClassVar[str] = "crossing"
+
+    @property
+    def lookback_days(self) -> int:
+        return self.config.fast + self.config.slow
+
+    def analyse(self, market: Market) -> pd.DataFrame:
+        raise NotImplementedError
+
+    def signals(self, analysis: pd.DataFrame) -> pd.DataFrame:
+        raise NotImplementedError
 
 
 def test_hedged_pairs_are_left_out_and_the_portfolio_is_there() -> None:
@@ -137,8 +166,16 @@ def test_a_strategy_without_parameters_is_said() -> None:
 
 
 def test_features_are_read_for_the_longest_lookback() -> None:
-    """A trial with 30 days must not miss the days that 10 need not."""
-    assert longest_lookback(Width(WidthConfig())).lookback_days == 30
+    """A trial with 30 days must not miss the days that 10 need not; days that are not searched stay at 10."""
+    strategy = Width(WidthConfig())
+    assert longest_lookback(strategy, space_of(strategy)).lookback_days == 30
+    assert longest_lookback(strategy, space_of(strategy, ["share"])).lookback_days == 10
+
+
+def test_the_longest_lookback_is_that_of_a_whole_set() -> None:
+    """50 and 200 look back 250 days, though a fast window of 50 is refused beside the slow one of 20 as configured."""
+    strategy = Crossing(CrossingConfig())
+    assert longest_lookback(strategy, space_of(strategy)).lookback_days == 250
 
 
 def test_sets_that_the_config_refuses_are_left_out() -> None:

@@ -9,7 +9,7 @@ import pytest
 from mts_dagster.errors import MtsError, UsageError
 from mts_dagster.settings import Settings, load_settings
 from mts_dagster.strategies import load_strategies, load_strategy
-from mts_dagster.strategies.registry import PACKAGE_FOLDER
+from mts_dagster.strategies.registry import PACKAGE_FOLDER, load_aggregation
 
 OWN = '''
 from typing import Annotated
@@ -187,3 +187,32 @@ def test_a_wrong_config_of_a_strategy_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dip.py").write_text(OWN)
     (tmp_path / "dip.json").write_text('{"drawdown_above_pct": -1}')
     assert refusal(with_folder(tmp_path)).endswith("field 'drawdown_above_pct': got -1, allowed: a number >= 0")
+
+
+def aggregation_refusal(folder: Path, content: str) -> str:
+    """What is said about an ``aggregate.json`` beside a strategy ``dip`` of one's own."""
+    (folder / "dip.py").write_text(OWN)
+    (folder / "aggregate.json").write_text(content)
+    with pytest.raises(MtsError) as refused:
+        load_aggregation(with_folder(folder, strategy_config_folder=folder))
+    return str(refused.value)
+
+
+def test_a_weight_below_zero_is_refused(tmp_path: Path) -> None:
+    """Weights of 1 and -1 would sum to nothing, by which a confidence is divided."""
+    message = aggregation_refusal(tmp_path, '{"weights": {"dip": 1.0, "momentum": -1.0}}')
+    assert message.endswith("field 'weights.momentum': got -1.0, allowed: a number >= 0 for each name")
+
+
+def test_a_weight_of_a_strategy_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    """The strategy that was meant would vote with the default weight."""
+    message = aggregation_refusal(tmp_path, '{"weights": {"buyhold": 0.0}}')
+    assert "aggregate.json: weights names 'buyhold': did you mean 'buy_hold'? allowed: " in message
+
+
+def test_every_strategy_can_be_weighed(tmp_path: Path) -> None:
+    """One's own, and those that hold hedged pairs, though they have no vote."""
+    (tmp_path / "dip.py").write_text(OWN)
+    (tmp_path / "aggregate.json").write_text('{"weights": {"dip": 2.0, "funding_arbitrage": 0.0}}')
+    found = load_aggregation(with_folder(tmp_path, strategy_config_folder=tmp_path))
+    assert found.weight("dip") == 2.0

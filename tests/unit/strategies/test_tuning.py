@@ -21,7 +21,7 @@ from mts_dagster.research.inputs import Inputs
 from mts_dagster.research.rehearsal import Rehearsal
 from mts_dagster.research.runs import Request
 from mts_dagster.research.subject import subject_named
-from mts_dagster.research.tuning import Bench, tune, walk, walk_rows
+from mts_dagster.research.tuning import Bench, cut, tune, walk, walk_rows
 from mts_dagster.schemas import table_of
 from mts_dagster.settings import load_settings
 from mts_dagster.strategies import Market, decide
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_decided_again(bench: Bench, monkeypatch: pytest.Mo
 
 def test_the_rows_of_a_walk_keep_their_contract(bench: Bench) -> None:
     """One row a fold, purged, with the parameters as JSON and every trial counted."""
-    found = walk(bench, SPACE, folds=3, method="grid", objective="sharpe", trials=None)
+    found = walk(bench, SPACE, folds=cut(bench, 3), method="grid", objective="sharpe", trials=None)
     rows = validate_frame(table_of(WalkForward), walk_rows(found, bench, 7, pd.Timestamp("2024-11-01", tz="UTC")))
     assert rows["fold"].tolist() == [0, 1, 2]
     assert rows["trials"].tolist() == [6, 6, 6]
