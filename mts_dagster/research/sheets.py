@@ -25,8 +25,6 @@ def write_sheet(settings: Settings, run: Run, *, path: Path | None = None, extra
         LakeError: the place cannot be written.
     """
     path = path or sheet_path(settings, run.run_id)
-    if path.exists() and not path.is_file():  # a folder, or a device, which would be replaced by a file
-        raise LakeError(f"cannot write the tear sheet {path}: it is there and is no file")
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +45,7 @@ def sheet_place(path: Path) -> Path:
         UsageError: nothing can be written there.
     """
     place = path.expanduser().resolve()
-    if place.exists() and not place.is_file():
+    if place.exists() and not place.is_file():  # a device would be replaced by a file
         raise UsageError(f"--report {path} is {'a folder' if place.is_dir() else 'no file'}; name an HTML file")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
