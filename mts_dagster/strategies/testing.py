@@ -10,7 +10,8 @@ What belongs here: checks that any strategy has to pass, MTS's own and yours. In
 The checks: *schema* (signals fit their contract, every day of every asset is decided), *look_ahead* (decisions
 stay the same when the later rows are taken away), *lookback* (nothing older than ``lookback_days`` matters),
 *determinism* (no chance, no memory, no dependence on the order of rows, inputs stay untouched) and *config* (wrong
-values are refused, parameters are usable over their whole range).
+values are refused, parameters are usable over their whole range). What they cannot find: prices that a strategy keeps
+at module level or reads from elsewhere, since only the rows that it is shown are taken away.
 """
 
 from __future__ import annotations
